@@ -1,0 +1,274 @@
+package checkoutmanager
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cartwright/internal/fault"
+	"cartwright/internal/groupcommit"
+	"cartwright/internal/money"
+	"cartwright/internal/outbox"
+	"cartwright/internal/store"
+)
+
+// orders is the book of checkouts: the only code that writes the tables of this service. All
+// moves of all checkouts go through one group, so a flush is one transaction for many.
+type orders struct {
+	db    *sql.DB
+	moves *groupcommit.Group[move, moved]
+}
+
+// move is one change of one checkout's row.
+type move struct {
+	kind moveKind
+	id   string
+	// open
+	request request
+	// turn and end
+	from, to state
+	reason   *fault.Error
+	lines    []line
+	total    money.Amount
+}
+
+type moveKind int
+
+const (
+	openMove    moveKind = iota // make the row, or find it
+	guardedMove                 // from one state to the next, if it is still there
+	parkMove                    // leave it to rescue, later
+	settledMove                 // nothing is left to do
+)
+
+// request is what a checkout was asked for with.
+type request struct {
+	clientID, method, email string
+	fingerprint             [32]byte
+}
+
+// moved is the row after a move.
+type moved struct {
+	row   row
+	fresh bool // this move made it
+}
+
+// row is a checkout as it is saved.
+type row struct {
+	request
+	id         string
+	state      state
+	reasonCode string
+	reason     string
+	total      money.Amount
+	age        time.Duration // since it was opened, by the database's clock
+}
+
+func newOrders(db *sql.DB, observe func(int)) *orders {
+	o := &orders{db: db}
+	o.moves = groupcommit.New(o.flush, groupcommit.Options[move]{
+		Weight:  func(m move) int { return 1 + len(m.lines) },
+		Observe: observe,
+	})
+	return o
+}
+
+// open makes the checkout's row or finds the one that is there. The same ID with another request
+// is a fault.Mismatch.
+func (o *orders) open(ctx context.Context, id string, r request) (c *checkout, fresh bool, err error) {
+	m, err := o.moves.Do(ctx, move{kind: openMove, id: id, request: r})
+	if err != nil {
+		return nil, false, err
+	}
+	if m.row.fingerprint != r.fingerprint {
+		return nil, false, fault.New(fault.Mismatch, "idempotency_mismatch", "this Idempotency-Key was used for another request")
+	}
+	c = &checkout{id: id}
+	c.take(m.row)
+	return c, m.fresh, nil
+}
+
+func (o *orders) turn(ctx context.Context, c *checkout, reason *fault.Error) error {
+	return o.guarded(ctx, c, move{from: placing, to: undoing, reason: reason, lines: c.lines, total: c.total})
+}
+
+func (o *orders) end(ctx context.Context, c *checkout, from, to state) error {
+	return o.guarded(ctx, c, move{from: from, to: to, reason: c.reason, lines: c.lines, total: c.total})
+}
+
+func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
+	m.kind, m.id = guardedMove, c.id
+	after, err := o.moves.Do(ctx, m)
+	if err != nil {
+		return err
+	}
+	c.take(after.row)
+	return nil
+}
+
+// park leaves a checkout to rescue. The longer it has taken already, the later rescue looks.
+func (o *orders) park(ctx context.Context, id string) error {
+	_, err := o.moves.Do(ctx, move{kind: parkMove, id: id})
+	return err
+}
+
+func (o *orders) settled(ctx context.Context, c *checkout) error {
+	_, err := o.moves.Do(ctx, move{kind: settledMove, id: c.id})
+	return err
+}
+
+// take makes the row's state the checkout's own.
+func (c *checkout) take(r row) {
+	c.clientID, c.method, c.email = r.clientID, r.method, r.email
+	c.state = r.state
+	c.opened = time.Now().Add(-r.age)
+	if r.reasonCode != "" {
+		c.reason = fault.New(fault.Refused, r.reasonCode, "%s", r.reason)
+	}
+	if r.total != (money.Amount{}) {
+		c.total = r.total
+	}
+}
+
+// flush saves a batch of moves in one transaction: lock the rows, decide each move in the order
+// of arrival, write once.
+func (o *orders) flush(ctx context.Context, batch []move) ([]groupcommit.Result[moved], error) {
+	var results []groupcommit.Result[moved]
+	err := store.InTx(ctx, o.db, func(ctx context.Context, tx *sql.Tx) error {
+		rows, err := lockRows(ctx, tx, batch)
+		if err != nil {
+			return err
+		}
+		var p page
+		results, p = decide(rows, batch)
+		return p.write(ctx, tx)
+	})
+	return results, err
+}
+
+// page is what a batch writes.
+type page struct {
+	opened  []row
+	changed []row
+	parked  []string
+	settled []string
+	lines   []move // whose lines are to be saved
+	events  []outbox.Event
+}
+
+// decide applies a batch to the rows as they are. It is the guard: of two moves away from one
+// state, the first wins, and the second is told what became of the row.
+func decide(rows map[string]row, batch []move) ([]groupcommit.Result[moved], page) {
+	var p page
+	results := make([]groupcommit.Result[moved], len(batch))
+	opened, changed := map[string]bool{}, map[string]bool{}
+	for i, m := range batch {
+		r, exists := rows[m.id]
+		switch {
+		case m.kind == settledMove:
+			p.settled = append(p.settled, m.id)
+			continue
+		case m.kind == openMove && !exists:
+			r = row{request: m.request, id: m.id, state: placing}
+			opened[m.id] = true
+			results[i].Value.fresh = true
+		case !exists:
+			results[i].Err = fault.New(fault.NotFound, "unknown_order", "there is no order %s", m.id)
+			continue
+		case m.kind == guardedMove && r.state == m.from:
+			r = r.after(m)
+			changed[m.id] = true
+			p.events = append(p.events, events(r, m)...)
+			if m.to == undoing || m.to == placed {
+				p.lines = append(p.lines, m)
+			}
+		case m.kind == parkMove && (r.state == placing || r.state == undoing):
+			p.parked = append(p.parked, m.id)
+		}
+		rows[m.id] = r
+		results[i].Value.row = r
+	}
+	for id := range opened {
+		p.opened = append(p.opened, rows[id])
+		delete(changed, id)
+	}
+	for id := range changed {
+		p.changed = append(p.changed, rows[id])
+	}
+	return results, p
+}
+
+// after is the row once a guarded move has been made.
+func (r row) after(m move) row {
+	r.state = m.to
+	if m.reason != nil {
+		r.reasonCode, r.reason = m.reason.Code, clip(m.reason.Message, reasonMax)
+	}
+	if m.total != (money.Amount{}) {
+		r.total = m.total
+	}
+	return r
+}
+
+const reasonMax = 500 // characters, the column's width
+
+func clip(s string, most int) string {
+	if runes := []rune(strings.ToValidUTF8(s, "?")); len(runes) > most {
+		return string(runes[:most])
+	}
+	return s
+}
+
+// lockRows locks the rows that a batch is about, in the order of their IDs.
+func lockRows(ctx context.Context, tx *sql.Tx, batch []move) (map[string]row, error) {
+	var ids []string
+	for _, m := range batch {
+		if m.kind != settledMove {
+			ids = append(ids, m.id)
+		}
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	rows := make(map[string]row, len(ids))
+	if len(ids) == 0 {
+		return rows, nil
+	}
+	found, err := tx.QueryContext(ctx, `
+		SELECT   `+rowColumns+`
+		FROM     orders
+		WHERE    order_id IN `+store.In(len(ids))+`
+		ORDER BY order_id
+		FOR UPDATE`, store.Args(ids)...)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	for found.Next() {
+		r, err := scanRow(found)
+		if err != nil {
+			return nil, err
+		}
+		rows[r.id] = r
+	}
+	return rows, found.Err()
+}
+
+const rowColumns = `order_id, client_id, request_hash, payment_method, email, state, reason_code, reason,
+	total_minor, currency, TIMESTAMPDIFF(MICROSECOND, created_at, NOW(6))`
+
+func scanRow(rows *sql.Rows) (row, error) {
+	var r row
+	var hash []byte
+	var age int64
+	err := rows.Scan(&r.id, &r.clientID, &hash, &r.method, &r.email, &r.state, &r.reasonCode, &r.reason,
+		&r.total.Minor, &r.total.Currency, &age)
+	if err == nil && len(hash) != len(r.fingerprint) {
+		err = fmt.Errorf("order %s: request_hash has %d bytes", r.id, len(hash))
+	}
+	copy(r.fingerprint[:], hash)
+	r.age = time.Duration(age) * time.Microsecond
+	return r, err
+}

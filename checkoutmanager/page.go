@@ -1,0 +1,137 @@
+package checkoutmanager
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"cartwright/internal/outbox"
+	"cartwright/internal/store"
+)
+
+const (
+	// graceSeconds is how long the worker that has a checkout in hand may take before rescue
+	// looks at it too. Both at once is safe, only wasteful.
+	graceSeconds = 30
+	// A parked checkout is looked at again after a quarter of its age, within these bounds.
+	parkSecondsMin = 2
+	parkSecondsMax = 300
+)
+
+// write saves a page with at most one statement a table and kind, each in the order of its keys.
+func (p page) write(ctx context.Context, tx *sql.Tx) error {
+	for _, part := range []func(context.Context, *sql.Tx) error{p.writeOpened, p.writeChanged, p.writeParked, p.writeSettled, p.writeLines} {
+		if err := part(ctx, tx); err != nil {
+			return err
+		}
+	}
+	return outbox.Add(ctx, tx, p.events...)
+}
+
+func byID(a, b row) int { return cmp.Compare(a.id, b.id) }
+
+// writeOpened adds new rows. A key that is taken was taken a moment ago by another worker.
+func (p page) writeOpened(ctx context.Context, tx *sql.Tx) error {
+	if len(p.opened) == 0 {
+		return nil
+	}
+	slices.SortFunc(p.opened, byID)
+	var args []any
+	for _, r := range p.opened {
+		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, graceSeconds)
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)
+		VALUES `+store.Tuples(len(p.opened), "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)"), args...)
+	if store.IsDuplicate(err) {
+		return store.ErrRaced
+	}
+	return err
+}
+
+// writeChanged saves rows that are locked, so their new values are written as they are: the key
+// exists, and the update half of the statement is what runs. A failed checkout needs no rescue.
+func (p page) writeChanged(ctx context.Context, tx *sql.Tx) error {
+	if len(p.changed) == 0 {
+		return nil
+	}
+	slices.SortFunc(p.changed, byID)
+	var args []any
+	for _, r := range p.changed {
+		due := any(graceSeconds)
+		if r.state == failed {
+			due = nil
+		}
+		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, due)
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)
+		VALUES `+store.Tuples(len(p.changed), "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)")+`
+		ON DUPLICATE KEY UPDATE
+			state = VALUES(state), reason_code = VALUES(reason_code), reason = VALUES(reason),
+			total_minor = VALUES(total_minor), currency = VALUES(currency), updated_at = VALUES(updated_at), due_at = VALUES(due_at)`, args...)
+	return err
+}
+
+func (p page) writeParked(ctx context.Context, tx *sql.Tx) error {
+	if len(p.parked) == 0 {
+		return nil
+	}
+	args := append([]any{parkSecondsMin, parkSecondsMax}, store.Args(p.parked)...)
+	_, err := tx.ExecContext(ctx, `
+		UPDATE orders
+		SET    due_at = NOW(6) + INTERVAL LEAST(GREATEST(TIMESTAMPDIFF(SECOND, created_at, NOW(6)) DIV 4, ?), ?) SECOND
+		WHERE  order_id IN `+store.In(len(p.parked))+` AND state IN ('placing', 'undoing')`, args...)
+	return err
+}
+
+func (p page) writeSettled(ctx context.Context, tx *sql.Tx) error {
+	if len(p.settled) == 0 {
+		return nil
+	}
+	slices.Sort(p.settled)
+	_, err := tx.ExecContext(ctx, `
+		UPDATE orders
+		SET    due_at = NULL
+		WHERE  order_id IN `+store.In(len(p.settled))+` AND state = 'placed'`, store.Args(p.settled)...)
+	return err
+}
+
+// writeLines saves what was bought, or would have been. A checkout that was turned round before
+// its cart was frozen has none.
+func (p page) writeLines(ctx context.Context, tx *sql.Tx) error {
+	slices.SortFunc(p.lines, func(a, b move) int { return cmp.Compare(a.id, b.id) })
+	var args []any
+	for _, m := range p.lines {
+		for _, l := range m.lines {
+			args = append(args, m.id, l.productID, l.name, l.quantity, l.unitPriceMinor)
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO order_lines (order_id, product_id, name, quantity, unit_price_minor)
+		VALUES `+store.Tuples(len(args)/5, "(?, ?, ?, ?, ?)"), args...)
+	return err
+}
+
+// events tells the world of the two ends of a checkout.
+func events(r row, m move) []outbox.Event {
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	switch m.to {
+	case placed:
+		items := make([]map[string]any, len(m.lines))
+		for i, l := range m.lines {
+			items[i] = map[string]any{"productId": l.productID, "quantity": l.quantity, "price": l.unitPriceMinor}
+		}
+		return []outbox.Event{{Type: "order.created", Subject: r.id, Data: map[string]any{
+			"orderId": r.id, "customerId": r.clientID, "items": items, "totalPrice": r.total.Minor, "currency": r.total.Currency, "status": "PAID", "time": now}}}
+	case failed:
+		return []outbox.Event{{Type: "order.cancelled", Subject: r.id, Data: map[string]any{
+			"orderId": r.id, "customerId": r.clientID, "cancellationReason": r.reasonCode, "cancelSource": "checkout", "time": now}}}
+	}
+	return nil
+}

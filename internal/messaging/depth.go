@@ -1,0 +1,37 @@
+package messaging
+
+import (
+	"context"
+	"fmt"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// Depth is how much waits on a queue now.
+type Depth struct {
+	Queue     Queue
+	Waiting   int // ready to be delivered; what workers have in hand is not counted
+	Consumers int
+}
+
+// Depths looks at every work queue of the topology and its two companions, in that order.
+func (b Broker) Depths(ctx context.Context) ([]Depth, error) {
+	var depths []Depth
+	err := b.session(ctx, "depths", func(_ context.Context, conn *amqp.Connection) error {
+		ch, err := conn.Channel()
+		if err != nil {
+			return err
+		}
+		for _, w := range b.Topology.Work {
+			for _, q := range []Queue{w.Name, w.Name.retry(), w.Name.dead()} {
+				state, err := ch.QueueDeclarePassive(b.Topology.queue(q), true, false, false, false, nil)
+				if err != nil {
+					return fmt.Errorf("queue %s: %w", q, err)
+				}
+				depths = append(depths, Depth{q, state.Messages, state.Consumers})
+			}
+		}
+		return nil
+	})
+	return depths, err
+}

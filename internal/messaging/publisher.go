@@ -1,0 +1,264 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"cartwright/internal/fault"
+)
+
+// inFlightMax bounds publishes that wait for their confirm, below the room for returned messages.
+const inFlightMax = 2048
+
+// Publisher sends messages over a connection of its own, rebuilt whenever it dies. It may be used
+// by many goroutines at once while Run runs.
+type Publisher struct {
+	broker  Broker
+	name    string
+	current atomic.Pointer[pubSession]
+	slots   chan struct{}
+}
+
+// NewPublisher makes a publisher; nothing is sent before Run.
+func NewPublisher(b Broker, name string) *Publisher {
+	return &Publisher{broker: b, name: name + ".publish", slots: make(chan struct{}, inFlightMax)}
+}
+
+// Run keeps a connection until ctx ends.
+func (p *Publisher) Run(ctx context.Context) error {
+	return p.broker.sessions(ctx, p.name, p.serve)
+}
+
+// Ready is nil while a connection stands and the broker accepts messages.
+func (p *Publisher) Ready() error {
+	s := p.current.Load()
+	if s == nil {
+		return fault.Away("the broker", errEnded)
+	}
+	if s.blocked.Load() {
+		return fault.Away("the broker", errBlocked)
+	}
+	return nil
+}
+
+// errBlocked: the broker is short of memory or disk and takes no messages from anybody.
+var errBlocked = errors.New("the broker has blocked publishing")
+
+// pubSession is what is built on one connection and dies with it.
+type pubSession struct {
+	channel  *amqp.Channel
+	outgoing chan *outgoing
+	gone     chan struct{} // closed when the session ends
+	blocked  atomic.Bool
+
+	returnsMu sync.Mutex
+	returns   chan amqp.Return // unroutable messages, put here before their confirm resolves
+	returned  map[identity]bool
+}
+
+// identity tells returned messages apart; the broker sends no more of them back than this.
+type identity struct{ key, messageID string }
+
+// outgoing is one message handed to the session's writer.
+type outgoing struct {
+	exchange, key string
+	mandatory     bool
+	msg           amqp.Publishing
+	sent          chan sent
+}
+
+type sent struct {
+	confirm *amqp.DeferredConfirmation
+	err     error
+}
+
+// serve owns one connection. One goroutine writes, because a write to a broker that has stopped
+// reading blocks for as long as it likes, and nobody else may hang with it.
+func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
+	ch, err := conn.Channel()
+	if err != nil {
+		return err
+	}
+	if err := ch.Confirm(false); err != nil {
+		return err
+	}
+	s := &pubSession{
+		channel:  ch,
+		outgoing: make(chan *outgoing),
+		gone:     make(chan struct{}),
+		returns:  ch.NotifyReturn(make(chan amqp.Return, 2*inFlightMax)),
+		returned: map[identity]bool{},
+	}
+	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
+	blockings := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
+	var writer sync.WaitGroup
+	writer.Go(s.write)
+	p.current.Store(s)
+	defer writer.Wait()
+	defer conn.Close()
+	defer close(s.gone)
+	defer p.current.Store(nil)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case reason := <-closed:
+			return ended(reason)
+		case b, open := <-blockings:
+			if !open {
+				return errEnded
+			}
+			s.blocked.Store(b.Active)
+			p.broker.Log.Warn("broker blocks publishing", "active", b.Active, "reason", b.Reason)
+		}
+	}
+}
+
+func (s *pubSession) write() {
+	for {
+		select {
+		case <-s.gone:
+			return
+		case out := <-s.outgoing:
+			confirm, err := s.channel.PublishWithDeferredConfirm(out.exchange, out.key, out.mandatory, false, out.msg)
+			out.sent <- sent{confirm, err}
+		}
+	}
+}
+
+// PublishJob stores a job on the queue that takes its kind. nil means that the broker has it on
+// disk. fault.Unavailable means unknown: publish again with the same ID.
+func (p *Publisher) PublishJob(ctx context.Context, m Message) error {
+	return p.publish(ctx, p.broker.Topology.name(p.broker.Topology.Jobs), m.Kind, true, p.broker.Keys.seal(m))
+}
+
+// toQueue stores a message on one work queue or companion.
+func (p *Publisher) toQueue(ctx context.Context, q Queue, msg amqp.Publishing) error {
+	t := p.broker.Topology
+	return p.publish(ctx, t.name(t.Queues), t.queue(q), true, msg)
+}
+
+// Reply sends a body to the reply queue at an address. The waiting process may be gone, which is
+// no error, so it is not mandatory; and an answer can be asked for again, so it is not persistent.
+func (p *Publisher) Reply(ctx context.Context, address string, body []byte) error {
+	t := p.broker.Topology
+	return p.publish(ctx, t.name(t.Replies), t.name(address), false, amqp.Publishing{ContentType: contentType, Body: body})
+}
+
+// PublishEvents stores events in their order on the exchange of events and waits for all the
+// confirms. nil means that the broker has every one.
+func (p *Publisher) PublishEvents(ctx context.Context, events []Event) error {
+	t := p.broker.Topology
+	waits := make([]func() error, 0, len(events))
+	for _, e := range events {
+		wait, err := p.send(ctx, t.name(t.Events), e.Type, false, e.publishing())
+		if err != nil {
+			return err
+		}
+		waits = append(waits, wait)
+	}
+	for _, wait := range waits {
+		if err := wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Publisher) publish(ctx context.Context, exchange, key string, mandatory bool, msg amqp.Publishing) error {
+	wait, err := p.send(ctx, exchange, key, mandatory, msg)
+	if err != nil {
+		return err
+	}
+	return wait()
+}
+
+// send writes a message and returns how to wait for its confirm.
+func (p *Publisher) send(ctx context.Context, exchange, key string, mandatory bool, msg amqp.Publishing) (wait func() error, err error) {
+	if err := p.Ready(); err != nil {
+		return nil, err
+	}
+	s := p.current.Load()
+	if s == nil {
+		return nil, fault.Away("the broker", errEnded)
+	}
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fault.Away("the broker", ctx.Err())
+	}
+	out := &outgoing{exchange, key, mandatory, msg, make(chan sent, 1)}
+	confirm, err := s.hand(ctx, out)
+	if err != nil {
+		<-p.slots
+		return nil, fault.Away("the broker", err)
+	}
+	return func() error {
+		defer func() { <-p.slots }()
+		return s.confirmed(ctx, confirm, identity{key, msg.MessageId})
+	}, nil
+}
+
+// hand gives a message to the writer and waits until it has left.
+func (s *pubSession) hand(ctx context.Context, out *outgoing) (*amqp.DeferredConfirmation, error) {
+	select {
+	case s.outgoing <- out:
+	case <-s.gone:
+		return nil, errEnded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case r := <-out.sent:
+		return r.confirm, r.err
+	case <-s.gone:
+		return nil, errEnded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// confirmed waits for the broker's word. Only a true confirm of a message that did not come back
+// means stored; everything else means unknown.
+func (s *pubSession) confirmed(ctx context.Context, confirm *amqp.DeferredConfirmation, id identity) error {
+	select {
+	case <-confirm.Done():
+	case <-s.gone:
+		return fault.Away("the broker", errEnded)
+	case <-ctx.Done():
+		return fault.Away("the broker", ctx.Err())
+	}
+	if !confirm.Acked() {
+		return fault.Away("the broker", errors.New("publish was not confirmed"))
+	}
+	if s.cameBack(id) {
+		return fault.Away("the broker", errors.New("no queue takes this message"))
+	}
+	return nil
+}
+
+// cameBack tells whether the broker returned a message because no queue takes it. A return is put
+// into the channel before its confirm resolves, so whoever has the confirm finds it there.
+func (s *pubSession) cameBack(id identity) bool {
+	s.returnsMu.Lock()
+	defer s.returnsMu.Unlock()
+	for {
+		select {
+		case r, open := <-s.returns:
+			if !open {
+				return false
+			}
+			s.returned[identity{r.RoutingKey, r.MessageId}] = true
+			continue
+		default:
+		}
+		break
+	}
+	came := s.returned[id]
+	delete(s.returned, id)
+	return came
+}

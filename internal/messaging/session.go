@@ -1,0 +1,108 @@
+// Package messaging is the authority on the broker: connections that are rebuilt whole when they
+// die, publishing with confirms, work queues whose jobs are settled in one place, and answers to
+// the very process that waits. It knows nothing of what the messages say.
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+const (
+	heartbeat      = 5 * time.Second // a dead peer is noticed after two
+	dialTimeout    = 3 * time.Second
+	reconnectFirst = 100 * time.Millisecond
+	reconnectMax   = 3 * time.Second
+	frameSize      = 128 << 10
+)
+
+// Settings say where the broker is.
+type Settings struct {
+	URL       string `env:"AMQP_URL,required" help:"RabbitMQ, as amqp://user:password@host:port/vhost"`
+	Namespace string `env:"NAMESPACE" help:"put before the name of every database, queue and exchange, so that two shops can share servers"`
+}
+
+// Broker says where the broker is and what must exist on it.
+type Broker struct {
+	URL      string
+	Topology Topology
+	Keys     Keys // sign and check jobs
+	Log      *slog.Logger
+	Metrics  *Metrics
+}
+
+// errEnded ends a session that lost its connection; the loop builds the next one.
+var errEnded = errors.New("connection to the broker ended")
+
+// sessions runs one connection after the other until ctx ends. Everything that is built on a
+// connection dies with it: the client library's own recovery stays off, because an ack of a
+// delivery from before a cut would settle another message after it.
+func (b Broker) sessions(ctx context.Context, name string, session func(context.Context, *amqp.Connection) error) error {
+	wait := reconnectFirst
+	for {
+		began := time.Now()
+		err := b.session(ctx, name, session)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > 10*reconnectMax {
+			wait = reconnectFirst
+		}
+		b.Log.Warn("broker session ended", "connection", name, "error", err, "again_in_ms", wait.Milliseconds())
+		if !pause(ctx, wait/2+rand.N(wait)) {
+			return nil
+		}
+		wait = min(2*wait, reconnectMax)
+	}
+}
+
+func (b Broker) session(ctx context.Context, name string, session func(context.Context, *amqp.Connection) error) error {
+	conn, err := amqp.DialConfig(b.URL, amqp.Config{
+		Heartbeat:  heartbeat,
+		FrameSize:  frameSize,
+		Locale:     "en_US",
+		Dial:       amqp.DefaultDial(dialTimeout),
+		Properties: amqp.Table{"connection_name": name, "product": "cartwright", "capabilities": amqp.Table{"consumer_cancel_notify": true, "connection.blocked": true, "publisher_confirms": true, "basic.nack": true}},
+	})
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		return fmt.Errorf("channel: %w", err)
+	}
+	if err := b.Topology.Declare(ch); err != nil {
+		return err
+	}
+	if err := ch.Close(); err != nil {
+		return fmt.Errorf("channel: %w", err)
+	}
+	return session(ctx, conn)
+}
+
+// pause waits, and tells whether the wait ended by itself.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ended makes an error of what a connection or channel said when it closed.
+func ended(reason *amqp.Error) error {
+	if reason == nil {
+		return errEnded
+	}
+	return fmt.Errorf("%w: %w", errEnded, reason)
+}

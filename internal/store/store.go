@@ -1,0 +1,138 @@
+// Package store is the authority on talking to MySQL and MariaDB: how a pool is opened, how a
+// transaction is run and run again, and what the servers' errors mean.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"cartwright/internal/fault"
+)
+
+const (
+	connectTimeout  = 3 * time.Second
+	TransactionTime = 10 * time.Second // a whole transaction, with its retries
+	triesMax        = 5                // InnoDB rolls back one side of a deadlock; the second try normally wins
+	lockWaitSeconds = 3                // well below TransactionTime, so that a wait ends as an error we can name
+	idleSeconds     = 60               // a process that was paused inside a transaction must not keep its locks for hours
+)
+
+// Open opens a pool of connections to one database. The DSN is go-sql-driver's; the database
+// name in it is replaced. Nothing is dialled yet.
+//
+// Every session runs READ COMMITTED: we never read, decide and write on a snapshot, and without
+// gap locks far fewer statements deadlock. MariaDB 10.11 and MySQL know the variable under
+// different names, so it is set by the one statement that both accept.
+func Open(dsn, database string, connections int, options ...Option) (*sql.DB, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("database address: %w", err)
+	}
+	cfg.DBName = database
+	cfg.ParseTime = true
+	cfg.Loc = time.UTC
+	cfg.Timeout = connectTimeout
+	cfg.ReadTimeout = TransactionTime
+	cfg.WriteTimeout = TransactionTime
+	cfg.ClientFoundRows = true   // UPDATE counts the rows matched, so that a repeated save is no lost race
+	cfg.InterpolateParams = true // one round trip a statement instead of two
+	cfg.MultiStatements = false  // one injection must never become many statements
+	cfg.RejectReadOnly = true    // after a failover, leave the old primary
+	cfg.Collation = "utf8mb4_bin"
+	cfg.Params = map[string]string{
+		"time_zone":                "'+00:00'",
+		"innodb_lock_wait_timeout": fmt.Sprint(lockWaitSeconds),
+		"wait_timeout":             fmt.Sprint(idleSeconds),
+		"sql_mode":                 "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+	}
+	for _, change := range options {
+		change(cfg)
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("database address: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	db.SetConnMaxIdleTime(idleSeconds * time.Second / 2) // closed by us before the server does it
+	db.SetConnMaxLifetime(5 * time.Minute)               // finds new servers behind a name
+	return db, nil
+}
+
+// Option changes what Open would do.
+type Option func(*mysql.Config)
+
+// Unhurried lets a statement run for as long as it takes: for reports, never for a service.
+func Unhurried(cfg *mysql.Config) { cfg.ReadTimeout = 0 }
+
+// Ping tells whether the database answers a query now, within the caller's limit.
+func Ping(ctx context.Context, db *sql.DB) error {
+	var one int
+	return Classify(db.QueryRowContext(ctx, "SELECT 1").Scan(&one))
+}
+
+// InTx runs fn in one READ COMMITTED transaction and commits. fn may run several times: when the
+// server chose it as a deadlock's victim, when a lock wait timed out, and when fn itself returned
+// ErrRaced. So fn holds nothing but SQL, and what it learnt is used after InTx has returned.
+//
+// An error of the connection, also of the commit, is fault.Unavailable: the transaction may have
+// happened. Everything in this system that writes can be asked again with the same ID.
+func InTx(ctx context.Context, db *sql.DB, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, TransactionTime)
+	defer cancel()
+	var err error
+	for try := 1; try <= triesMax; try++ {
+		err = once(ctx, db, fn)
+		if !retryable(err) {
+			return err
+		}
+		if waitErr := backOff(ctx, try); waitErr != nil {
+			return waitErr
+		}
+	}
+	return fault.Away("the database", err)
+}
+
+func once(ctx context.Context, db *sql.DB, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return Classify(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing; otherwise the first error says more
+	if err := fn(ctx, tx); err != nil {
+		return Classify(err)
+	}
+	return Classify(tx.Commit())
+}
+
+// Matched tells how many rows an UPDATE or DELETE found.
+func Matched(res sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// Tuples writes n copies of one tuple of placeholders for a multi-row statement:
+// Tuples(2, "(?, ?)") is "(?, ?), (?, ?)".
+func Tuples(n int, tuple string) string {
+	return strings.TrimSuffix(strings.Repeat(tuple+", ", n), ", ")
+}
+
+// Args turns a slice into arguments for In.
+func Args[T any](values []T) []any {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	return args
+}
+
+// In writes the placeholders of an IN list: In(3) is "(?, ?, ?)". n must be at least 1.
+func In(n int) string { return "(" + Tuples(n, "?") + ")" }

@@ -1,0 +1,193 @@
+// Package testenv gives tests real servers: those named by CARTWRIGHT_TEST_ADMIN_DSN and
+// CARTWRIGHT_TEST_AMQP_URL, or private ones that it starts when first asked. Each test gets a
+// namespace of its own on them, so tests run side by side.
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/goleak"
+
+	"cartwright/internal/messaging"
+	"cartwright/internal/servers"
+	"cartwright/internal/store"
+	schema "cartwright/sql"
+)
+
+const startLimit = 3 * time.Minute
+
+// private are the servers that this test program started itself.
+var private struct {
+	once    sync.Once
+	dir     string
+	mariaDB *servers.MariaDB
+	rabbit  *servers.RabbitMQ
+	err     error
+}
+
+// Main runs a package's tests, ends the servers that were started for them, and fails when a
+// goroutine is left behind. Call it from TestMain.
+func Main(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		stopPrivate()
+		os.Exit(code)
+	}), goleak.IgnoreAnyFunction("os/exec.(*Cmd).Start.func2"), goleak.IgnoreAnyFunction("cartwright/internal/servers.Start.func1"), goleak.IgnoreAnyFunction("os/exec.(*Cmd).watchCtx.func1"), goleak.IgnoreAnyFunction("cartwright/internal/servers.(*RabbitMQ).start.func1"))
+}
+
+func stopPrivate() {
+	if private.mariaDB != nil {
+		private.mariaDB.Kill() //nolint:errcheck // its data goes next
+	}
+	if private.rabbit != nil {
+		private.rabbit.Kill() //nolint:errcheck // its data goes next
+	}
+	if private.dir != "" {
+		os.RemoveAll(private.dir)
+	}
+}
+
+// Servers returns an account that may do everything in the database server, and the broker's URL.
+// Without servers the test fails: a skipped test proves nothing.
+func Servers(t testing.TB) (adminDSN, amqpURL string) {
+	t.Helper()
+	dsn, url := os.Getenv("CARTWRIGHT_TEST_ADMIN_DSN"), os.Getenv("CARTWRIGHT_TEST_AMQP_URL")
+	if dsn != "" && url != "" {
+		return dsn, url
+	}
+	private.once.Do(startPrivate)
+	if private.err != nil {
+		t.Fatalf("servers for tests: %v", private.err)
+	}
+	return private.mariaDB.DSN(), private.rabbit.URL()
+}
+
+func startPrivate() {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	if private.dir, private.err = os.MkdirTemp("", "cartwright-test-"); private.err != nil {
+		return
+	}
+	if private.err = os.Chmod(private.dir, 0o755); private.err != nil {
+		return // the servers' own users must be able to enter
+	}
+	password := rand.Text()
+	private.mariaDB, private.err = servers.StartMariaDB(ctx, servers.MariaDBConfig{
+		Dir: private.dir + "/mariadb", Admin: "admin", Password: password, OnParentDeath: syscall.SIGKILL})
+	if private.err != nil {
+		return
+	}
+	private.rabbit, private.err = servers.StartRabbitMQ(ctx, servers.RabbitMQConfig{
+		Dir: private.dir + "/rabbitmq", User: "admin", Password: password, OnParentDeath: syscall.SIGKILL})
+}
+
+// Namespace makes a prefix for a test's databases and queues, and takes away everything under it
+// when the test ends.
+func Namespace(t testing.TB) string {
+	t.Helper()
+	namespace := "t" + strings.ToLower(rand.Text()[:10]) + "_"
+	dsn, _ := Servers(t)
+	t.Cleanup(func() { dropDatabases(t, dsn, namespace) })
+	return namespace
+}
+
+// Database makes one migrated database for the test and returns a pool for looking into it.
+func Database(t testing.TB, namespace, database string) *sql.DB {
+	t.Helper()
+	dsn, _ := Servers(t)
+	if err := schema.Migrate(t.Context(), dsn, namespace, database); err != nil {
+		t.Fatal(err)
+	}
+	return Open(t, namespace+database)
+}
+
+// Open opens a pool for a database that exists.
+func Open(t testing.TB, database string) *sql.DB {
+	t.Helper()
+	dsn, _ := Servers(t)
+	db, err := store.Open(dsn, database, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func dropDatabases(t testing.TB, dsn, namespace string) {
+	db, err := store.Open(dsn, "", 1)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer db.Close()
+	for _, name := range schema.Databases() {
+		if _, err := db.ExecContext(context.Background(), fmt.Sprintf("DROP DATABASE IF EXISTS `%s%s`", namespace, name)); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	}
+}
+
+// DeleteTopology takes everything that a topology declared away when the test ends.
+func DeleteTopology(t testing.TB, topology messaging.Topology) {
+	t.Helper()
+	_, url := Servers(t)
+	t.Cleanup(func() {
+		conn, err := amqp.Dial(url)
+		if err != nil {
+			return // a test that broke the broker has nothing left to clean
+		}
+		defer conn.Close()
+		topology.Delete(conn)
+	})
+}
+
+// Log is a logger whose lines go to the test's output.
+func Log(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(&lines{t: t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// lines writes to a test's log until the test has ended.
+type lines struct {
+	mu   sync.Mutex
+	t    testing.TB
+	over bool
+	once sync.Once
+}
+
+var _ io.Writer = (*lines)(nil)
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.once.Do(func() {
+		l.t.Cleanup(func() { l.mu.Lock(); l.over = true; l.mu.Unlock() })
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.t.Log(strings.TrimRight(string(b), "\n"))
+	}
+	return len(b), nil
+}
+
+// Eventually waits until a condition holds and fails the test when it does not within limit.
+func Eventually(t testing.TB, limit time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		if holds() {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}
