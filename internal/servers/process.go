@@ -31,7 +31,7 @@ type Command struct {
 	Account *Account
 
 	// OnParentDeath is sent to the process when the parent ends without having stopped it,
-	// also when the parent was killed with SIGKILL. Zero sends nothing.
+	// also when the parent was killed with SIGKILL. Zero sends nothing. Only Linux can do it.
 	OnParentDeath syscall.Signal
 }
 
@@ -58,9 +58,9 @@ func Start(name string, c Command) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid:    true, // Ctrl-C in a terminal is for the parent, which stops its children in order
-		Pdeathsig:  c.OnParentDeath,
 		Credential: c.Account.credential(),
 	}
+	signalOnParentDeath(p.cmd.SysProcAttr, c.OnParentDeath)
 	started := make(chan error)
 	go p.own(started)
 	if err := <-started; err != nil {

@@ -48,7 +48,7 @@ func Classify(err error) error {
 			return fault.Away("the database", err)
 		}
 		return err
-	case errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
+	case errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, sql.ErrTxDone),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fault.Away("the database", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -44,6 +44,7 @@ func Open(dsn, database string, connections int, options ...Option) (*sql.DB, er
 	cfg.MultiStatements = false  // one injection must never become many statements
 	cfg.RejectReadOnly = true    // after a failover, leave the old primary
 	cfg.Collation = "utf8mb4_bin"
+	cfg.Logger = &mysql.NopLogger{} // every error is also returned
 	cfg.Params = map[string]string{
 		"time_zone":                "'+00:00'",
 		"innodb_lock_wait_timeout": fmt.Sprint(lockWaitSeconds),

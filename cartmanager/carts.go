@@ -1,0 +1,139 @@
+package cartmanager
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"cartwright/internal/fault"
+	"cartwright/internal/groupcommit"
+	"cartwright/internal/store"
+	"cartwright/jobs"
+	"cartwright/proto/jobspb"
+)
+
+const (
+	// freezeTriesMax: a shopper who adds a product between question and freeze costs one try.
+	freezeTriesMax = 3
+	// linesUnknown is the weight of a change that may move lines nobody has counted yet.
+	linesUnknown = 8
+)
+
+// Carts changes and reads carts. All changes of all carts go through one group: what is asked at
+// the same time becomes one transaction.
+type Carts struct {
+	db      *sql.DB
+	shop    *shop
+	changes *groupcommit.Group[change, outcome]
+	views   *groupcommit.Group[subject, view]
+}
+
+func newCarts(db *sql.DB, s *shop, sizes *batchSizes) *Carts {
+	c := &Carts{db: db, shop: s}
+	c.changes = groupcommit.New(c.commit, groupcommit.Options[change]{Weight: rowsMoved, Observe: sizes.of("changes")})
+	c.views = groupcommit.New(c.look, groupcommit.Options[subject]{Observe: sizes.of("views")})
+	return c
+}
+
+// rowsMoved guesses how many rows a change writes.
+func rowsMoved(ch change) int {
+	switch ch := ch.(type) {
+	case *freezeChange:
+		return 1 + len(ch.offers)
+	case *thawChange:
+		return linesUnknown
+	}
+	return 1
+}
+
+// wait returns when nothing is on its way any more.
+func (c *Carts) wait() {
+	c.changes.Wait()
+	c.views.Wait()
+	c.shop.wait()
+}
+
+// commit makes a batch of changes in one transaction: lock and read, decide in memory in the
+// order of arrival, write once.
+func (c *Carts) commit(ctx context.Context, batch []change) ([]groupcommit.Result[outcome], error) {
+	var results []groupcommit.Result[outcome]
+	err := store.InTx(ctx, c.db, func(ctx context.Context, tx *sql.Tx) error {
+		b, err := load(ctx, tx, batch)
+		if err != nil {
+			return err
+		}
+		results = decideAll(b, batch)
+		return save(ctx, tx, b)
+	})
+	return results, err
+}
+
+func decideAll(b *books, batch []change) []groupcommit.Result[outcome] {
+	results := make([]groupcommit.Result[outcome], len(batch))
+	for i, ch := range batch {
+		results[i].Value, results[i].Err = ch.decide(b)
+	}
+	return results
+}
+
+// perform does a job, once by its ID however often it is asked for. replayed says that it was
+// done before. A refusal is kept like a success, and is the answer from then on.
+func (c *Carts) perform(ctx context.Context, id string, job jobs.Job) (replayed bool, err error) {
+	ch := &jobChange{id: id, job: job}
+	if ch.fingerprint, err = jobs.Fingerprint(job); err != nil {
+		return false, fmt.Errorf("job %s: %w", id, err)
+	}
+	if product := putIn(job); product != "" {
+		if ch.left, ch.refused, err = c.shop.offer(ctx, product); err != nil {
+			return false, fmt.Errorf("product %s: %w", product, err)
+		}
+	}
+	out, err := c.changes.Do(ctx, ch)
+	return out.replayed, err
+}
+
+// putIn names the product that a job puts into a cart; empty when it only takes out.
+func putIn(job jobs.Job) string {
+	switch j := job.(type) {
+	case *jobspb.AddToCart:
+		return j.GetProductId()
+	case *jobspb.SetCartLine:
+		if j.GetQuantity() > 0 {
+			return j.GetProductId()
+		}
+	}
+	return ""
+}
+
+// freeze takes the lines out of a cart for a checkout. The catalogue is asked outside of the
+// transaction, so the cart may have grown when the answer is there: then it is asked again.
+func (c *Carts) freeze(ctx context.Context, h hold) ([]frozenLine, error) {
+	for range freezeTriesMax {
+		seen, err := c.views.Do(ctx, h.touches())
+		if err != nil {
+			return nil, fmt.Errorf("cart: %w", err)
+		}
+		ch := &freezeChange{hold: h}
+		if !seen.heard { // whatever became of it, its lines need no prices now
+			if ch.offers, err = c.shop.offers(ctx, seen.lines); err != nil {
+				return nil, fmt.Errorf("products: %w", err)
+			}
+		}
+		out, err := c.changes.Do(ctx, ch)
+		if !errors.Is(err, errUnseen) {
+			return out.lines, err
+		}
+	}
+	return nil, fault.Away("the cart", errUnseen)
+}
+
+func (c *Carts) thaw(ctx context.Context, h hold) error {
+	_, err := c.changes.Do(ctx, &thawChange{h})
+	return err
+}
+
+func (c *Carts) settle(ctx context.Context, h hold) error {
+	_, err := c.changes.Do(ctx, &settleChange{h})
+	return err
+}

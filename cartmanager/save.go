@@ -1,0 +1,189 @@
+package cartmanager
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"cartwright/internal/fault"
+	"cartwright/internal/outbox"
+	"cartwright/internal/store"
+)
+
+// rowsMax bounds one statement, far below the packet that every server accepts (16 MiB).
+const rowsMax = 1000
+
+// save writes what a batch has changed: each table at most once, with its rows in the order of
+// their keys.
+func save(ctx context.Context, tx *sql.Tx, b *books) error {
+	writers := []struct {
+		what  string
+		write func(context.Context, *sql.Tx, *books) error
+	}{
+		{"carts", saveCarts},
+		{"cart lines", saveLines},
+		{"cart lines", deleteLines},
+		{"freezes", saveFreezes},
+		{"frozen lines", saveFrozenLines},
+		{"frozen lines", deleteFrozenLines},
+		{"processed jobs", saveDone},
+	}
+	for _, w := range writers {
+		if err := w.write(ctx, tx, b); err != nil {
+			return fmt.Errorf("%s: %w", w.what, err)
+		}
+	}
+	return outbox.Add(ctx, tx, b.events...)
+}
+
+// insert writes rows, a bounded number at a time. then is what follows the values.
+func insert(ctx context.Context, tx *sql.Tx, into, tuple, then string, rows [][]any) error {
+	for some := range slices.Chunk(rows, rowsMax) {
+		_, err := tx.ExecContext(ctx, "INSERT INTO "+into+" VALUES "+store.Tuples(len(some), tuple)+then, slices.Concat(some...)...)
+		if err != nil {
+			return raced(err)
+		}
+	}
+	return nil
+}
+
+func saveCarts(ctx context.Context, tx *sql.Tx, b *books) error {
+	var rows [][]any
+	for _, client := range slices.Sorted(maps.Keys(b.carts)) {
+		if c := b.carts[client]; len(c.touched) > 0 {
+			rows = append(rows, []any{client, c.version, b.now})
+		}
+	}
+	return insert(ctx, tx, "carts (client_id, version, updated_at)", "(?, ?, ?)",
+		" ON DUPLICATE KEY UPDATE version = VALUES(version), updated_at = VALUES(updated_at)", rows)
+}
+
+func saveLines(ctx context.Context, tx *sql.Tx, b *books) error {
+	var rows [][]any
+	for _, client := range slices.Sorted(maps.Keys(b.carts)) {
+		c := b.carts[client]
+		for _, product := range slices.Sorted(maps.Keys(c.touched)) {
+			if l, has := c.lines[product]; has {
+				rows = append(rows, []any{client, product, l.quantity, l.position})
+			}
+		}
+	}
+	return insert(ctx, tx, "cart_lines (client_id, product_id, quantity, position)", "(?, ?, ?, ?)",
+		" ON DUPLICATE KEY UPDATE quantity = VALUES(quantity), position = VALUES(position)", rows)
+}
+
+// deleteLines takes out what has left the carts. One range a client and no list of pairs, which
+// not every server looks up by its key.
+func deleteLines(ctx context.Context, tx *sql.Tx, b *books) error {
+	var ranges []string
+	var args []any
+	for _, client := range slices.Sorted(maps.Keys(b.carts)) {
+		gone := b.carts[client].gone()
+		if len(gone) == 0 {
+			continue
+		}
+		ranges = append(ranges, "(client_id = ? AND product_id IN "+store.In(len(gone))+")")
+		args = append(append(args, client), store.Args(gone)...)
+	}
+	if len(ranges) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "DELETE FROM cart_lines WHERE "+strings.Join(ranges, " OR "), args...)
+	return err
+}
+
+// gone lists the products that may have had a line and have none now.
+func (c *cart) gone() (products []string) {
+	for _, product := range slices.Sorted(maps.Keys(c.touched)) {
+		if _, has := c.lines[product]; !has {
+			products = append(products, product)
+		}
+	}
+	return products
+}
+
+// saveFreezes adds the new ones, which must not exist, and moves the others on.
+func saveFreezes(ctx context.Context, tx *sql.Tx, b *books) error {
+	var added [][]any
+	moved := map[freezeState][]string{}
+	for _, id := range slices.Sorted(maps.Keys(b.freezes)) {
+		switch f := b.freezes[id]; {
+		case f.state == f.stored:
+		case f.stored == unheardOf:
+			added = append(added, []any{id, f.client, string(f.state), b.now})
+		default:
+			moved[f.state] = append(moved[f.state], id)
+		}
+	}
+	if err := insert(ctx, tx, "freezes (checkout_id, client_id, state, updated_at)", "(?, ?, ?, ?)", "", added); err != nil {
+		return err
+	}
+	for state, ids := range moved {
+		args := append([]any{string(state), b.now}, store.Args(ids)...)
+		if _, err := tx.ExecContext(ctx, "UPDATE freezes SET state = ?, updated_at = ? WHERE checkout_id IN "+store.In(len(ids)), args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func saveFrozenLines(ctx context.Context, tx *sql.Tx, b *books) error {
+	var rows [][]any
+	for _, id := range slices.Sorted(maps.Keys(b.freezes)) {
+		f := b.freezes[id]
+		if f.state != frozen || f.stored == frozen {
+			continue
+		}
+		for _, l := range f.lines {
+			rows = append(rows, []any{id, l.product, l.name, l.quantity, l.price, l.currency})
+		}
+	}
+	return insert(ctx, tx, "frozen_lines (checkout_id, product_id, name, quantity, unit_price_minor, currency)", "(?, ?, ?, ?, ?, ?)", "", rows)
+}
+
+func deleteFrozenLines(ctx context.Context, tx *sql.Tx, b *books) error {
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(b.freezes)) {
+		if f := b.freezes[id]; f.stored == frozen && f.state != frozen {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "DELETE FROM frozen_lines WHERE checkout_id IN "+store.In(len(ids)), store.Args(ids)...)
+	return err
+}
+
+func saveDone(ctx context.Context, tx *sql.Tx, b *books) error {
+	var rows [][]any
+	for _, id := range slices.Sorted(maps.Keys(b.done)) {
+		d := b.done[id]
+		if !d.fresh {
+			continue
+		}
+		why, err := writeFault(d.err)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []any{id, d.fingerprint[:], why, b.now})
+	}
+	return insert(ctx, tx, "processed_jobs (job_id, request_hash, fault, done_at)", "(?, ?, ?, ?)", "", rows)
+}
+
+// writeFault is the stored form of a job's refusal; NULL for a success.
+func writeFault(err error) (any, error) {
+	if err == nil {
+		return nil, nil
+	}
+	stored, err := proto.Marshal(fault.ToProto(err))
+	if err != nil {
+		return nil, fmt.Errorf("answer: %w", err)
+	}
+	return stored, nil
+}

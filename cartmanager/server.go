@@ -1,0 +1,121 @@
+package cartmanager
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"cartwright/internal/fault"
+	"cartwright/internal/ids"
+	"cartwright/proto/cartpb"
+)
+
+// batchMax bounds a batch call.
+const batchMax = 256
+
+// server answers gRPC calls.
+type server struct {
+	cartpb.UnimplementedCartsServer
+	carts *Carts
+}
+
+// GetCart shows a client's cart; an empty one for a client who has none.
+func (s *server) GetCart(ctx context.Context, req *cartpb.GetCartRequest) (*cartpb.GetCartResponse, error) {
+	if !ids.Valid(req.GetClientId()) {
+		return nil, fault.InvalidField("client_id", ids.Shape)
+	}
+	v, err := s.carts.view(ctx, req.GetClientId())
+	if err != nil {
+		return nil, fmt.Errorf("cart of %s: %w", req.GetClientId(), err)
+	}
+	resp := &cartpb.GetCartResponse{}
+	if !v.updated.IsZero() {
+		resp.UpdatedAtUs = v.updated.UnixMicro()
+	}
+	for _, l := range v.lines {
+		resp.Lines = append(resp.Lines, &cartpb.CartLine{ProductId: l.product, Quantity: l.quantity})
+	}
+	return resp, nil
+}
+
+// GetJob tells what became of a cart job.
+func (s *server) GetJob(ctx context.Context, req *cartpb.GetJobRequest) (*cartpb.GetJobResponse, error) {
+	if !ids.Valid(req.GetJobId()) {
+		return nil, fault.InvalidField("job_id", ids.Shape)
+	}
+	refused, found, err := s.carts.answerTo(ctx, req.GetJobId())
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("job %s: %w", req.GetJobId(), err)
+	case !found:
+		return nil, fault.New(fault.NotFound, "unknown_job", "there is no job %s, or it is not done yet", req.GetJobId())
+	}
+	return &cartpb.GetJobResponse{Fault: fault.ToProto(refused)}, nil
+}
+
+// FreezeBatch moves the lines of carts into checkouts.
+func (s *server) FreezeBatch(ctx context.Context, req *cartpb.FreezeBatchRequest) (*cartpb.FreezeBatchResponse, error) {
+	results, err := each(req.GetRequests(), func(h hold) *cartpb.FreezeResult {
+		lines, err := s.carts.freeze(ctx, h)
+		return &cartpb.FreezeResult{Fault: fault.ToProto(err), Lines: frozenToProto(lines)}
+	}, refuseFreeze)
+	return &cartpb.FreezeBatchResponse{Results: results}, err
+}
+
+// ThawBatch puts the lines back.
+func (s *server) ThawBatch(ctx context.Context, req *cartpb.ThawBatchRequest) (*cartpb.BatchResponse, error) {
+	results, err := each(req.GetRequests(), func(h hold) *cartpb.Result {
+		return refuse(s.carts.thaw(ctx, h))
+	}, refuse)
+	return &cartpb.BatchResponse{Results: results}, err
+}
+
+// SettleBatch forgets the frozen lines.
+func (s *server) SettleBatch(ctx context.Context, req *cartpb.SettleBatchRequest) (*cartpb.BatchResponse, error) {
+	results, err := each(req.GetRequests(), func(h hold) *cartpb.Result {
+		return refuse(s.carts.settle(ctx, h))
+	}, refuse)
+	return &cartpb.BatchResponse{Results: results}, err
+}
+
+func refuse(err error) *cartpb.Result { return &cartpb.Result{Fault: fault.ToProto(err)} }
+
+func refuseFreeze(err error) *cartpb.FreezeResult {
+	return &cartpb.FreezeResult{Fault: fault.ToProto(err)}
+}
+
+// held is a request about a checkout's hold on a cart.
+type held interface {
+	GetCheckoutId() string
+	GetClientId() string
+}
+
+// each does the items of a batch at once, so that the groups below see them together, and answers
+// for each apart.
+func each[Req held, Res any](items []Req, do func(hold) Res, refuse func(error) Res) ([]Res, error) {
+	if len(items) == 0 || len(items) > batchMax {
+		return nil, fault.InvalidField("requests", "must have 1 to %d items", batchMax)
+	}
+	results := make([]Res, len(items))
+	var hands sync.WaitGroup
+	for i, item := range items {
+		h := hold{checkout: item.GetCheckoutId(), client: item.GetClientId()}
+		switch {
+		case !ids.Valid(h.checkout):
+			results[i] = refuse(fault.InvalidField("checkout_id", ids.Shape))
+		case !ids.Valid(h.client):
+			results[i] = refuse(fault.InvalidField("client_id", ids.Shape))
+		default:
+			hands.Go(func() { results[i] = do(h) })
+		}
+	}
+	hands.Wait()
+	return results, nil
+}
+
+func frozenToProto(lines []frozenLine) (all []*cartpb.FrozenLine) {
+	for _, l := range lines {
+		all = append(all, &cartpb.FrozenLine{ProductId: l.product, Name: l.name, Quantity: l.quantity, UnitPriceMinor: l.price, Currency: l.currency})
+	}
+	return all
+}

@@ -1,0 +1,88 @@
+package payments
+
+import (
+	"context"
+	"fmt"
+
+	"cartwright/internal/fault"
+	"cartwright/internal/money"
+	"cartwright/proto/paymentspb"
+)
+
+// Charge takes the money of a payment, or tells what became of it. Its row is saved before the
+// provider is asked, and the provider's word after; both may be repeated, by any process, and come
+// to one charge.
+func (s *server) Charge(ctx context.Context, req *paymentspb.ChargeRequest) (*paymentspb.ChargeResponse, error) {
+	want, err := s.wanted(req)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.ledger.open(ctx, want)
+	if err != nil {
+		return nil, fmt.Errorf("payment %s: %w", want.id, err)
+	}
+	if isTombstone := p.amount == (money.Amount{}); !isTombstone && (p.amount != want.amount || p.method != want.method) {
+		return nil, fault.New(fault.Mismatch, "payment_mismatch", "payment %s was asked for with another amount, currency or method", want.id)
+	}
+	if p.state == initiated {
+		return s.await(ctx, p)
+	}
+	return verdict(p.payment)
+}
+
+// await asks the provider, but waits for it only so long. What is not known by then goes on, and
+// is found by the next Charge.
+func (s *server) await(ctx context.Context, p entered) (*paymentspb.ChargeResponse, error) {
+	patience, cancel := context.WithTimeout(ctx, s.chargeWait)
+	defer cancel()
+	after, err := s.ask(patience, p)
+	switch {
+	case err == nil:
+		return verdict(after.payment)
+	case patience.Err() != nil && ctx.Err() == nil:
+		return &paymentspb.ChargeResponse{State: paymentspb.State_STATE_PENDING}, nil
+	default:
+		return nil, fmt.Errorf("payment %s: %w", p.id, err)
+	}
+}
+
+// ask gets an initiated payment decided. Whoever has just made its row asks for the charge.
+// Everybody else may be behind a charge that went unanswered, so they look first, even while
+// another call of this process is still waiting for the provider.
+func (s *server) ask(ctx context.Context, p entered) (entered, error) {
+	if p.was != none {
+		out, err := s.provider.Lookup(ctx, p.id)
+		if err != nil {
+			return p, silence(err)
+		}
+		if out.Status != Unknown {
+			return s.ledger.record(ctx, p.id, out)
+		}
+	}
+	return s.charges.do(ctx, p.id, func(ctx context.Context) (entered, error) {
+		limited, cancel := context.WithTimeout(ctx, s.providerTime)
+		defer cancel()
+		out, err := s.provider.Charge(limited, Charge{Key: p.id, Amount: p.amount, Method: p.method})
+		if err != nil {
+			return p, silence(err)
+		}
+		return s.ledger.record(ctx, p.id, out)
+	})
+}
+
+// verdict is the answer that a decided payment gives.
+func verdict(p payment) (*paymentspb.ChargeResponse, error) {
+	switch p.state {
+	case charged:
+		return &paymentspb.ChargeResponse{State: paymentspb.State_STATE_CHARGED}, nil
+	case declined:
+		return nil, fault.New(fault.Refused, p.reasonCode, "%s", p.reason)
+	case cancelling, cancelled, refunded:
+		return nil, fault.New(fault.Refused, "payment_cancelled", "the payment was cancelled")
+	default:
+		return nil, fmt.Errorf("payment %s: decided, yet %q", p.id, p.state)
+	}
+}
+
+// silence labels an error of the provider that is no answer: the call may have had its effect.
+func silence(err error) error { return fault.Away("the payment provider", err) }

@@ -1,0 +1,100 @@
+package payments
+
+import (
+	"context"
+
+	"cartwright/internal/outbox"
+)
+
+// reasonMax is the room for a reason in the books. What is longer is cut: the length of a sentence
+// must not stand in the way of money.
+const reasonMax = 500
+
+// open makes a payment that has not been heard of. entered.was is none if this call made it;
+// otherwise the payment is as it was found.
+func (l *ledger) open(ctx context.Context, want payment) (entered, error) {
+	return l.group.Do(ctx, entry{want.id, func(p payment) (payment, *outbox.Event) {
+		if p.state == none {
+			return want, nil
+		}
+		return p, nil
+	}})
+}
+
+// record saves what the provider said of an initiated payment. A payment that has left that state
+// stays as it is: then a refund has begun, and will hear the same from the provider and act on it.
+func (l *ledger) record(ctx context.Context, id string, out Outcome) (entered, error) {
+	return l.group.Do(ctx, entry{id, func(p payment) (payment, *outbox.Event) {
+		if p.state != initiated {
+			return p, nil
+		}
+		p.providerRef, p.reasonCode, p.reason = out.Ref, out.Code, cut(out.Reason)
+		switch out.Status {
+		case Charged:
+			p.state = charged
+			return p, processed(p)
+		case Declined:
+			p.state = declined
+		case Cancelled:
+			p.state = cancelled
+		}
+		return p, nil
+	}})
+}
+
+// turnBack starts the way back, before the provider is asked for it, so that a payment whose
+// refund was interrupted anywhere is known as such. An unknown payment becomes a tombstone at
+// once: its row is made before its provider is asked, so without a row nothing can be on its way.
+func (l *ledger) turnBack(ctx context.Context, id, provider, reason string) (entered, error) {
+	return l.group.Do(ctx, entry{id, func(p payment) (payment, *outbox.Event) {
+		switch p.state {
+		case none:
+			p = payment{id: id, provider: provider, state: cancelled, reason: cut(reason)}
+		case initiated, charged:
+			p.state, p.reason = cancelling, cut(reason)
+		}
+		return p, nil
+	}})
+}
+
+// close ends the way back, as refunded or cancelled.
+func (l *ledger) close(ctx context.Context, id string, end state) (entered, error) {
+	return l.group.Do(ctx, entry{id, func(p payment) (payment, *outbox.Event) {
+		if p.state != cancelling {
+			return p, nil
+		}
+		p.state = end
+		if end == refunded {
+			return p, givenBack(p)
+		}
+		return p, nil
+	}})
+}
+
+// processed tells that money was taken.
+func processed(p payment) *outbox.Event {
+	return &outbox.Event{Type: "payment.processed", Subject: p.id, Data: struct {
+		OrderID       string `json:"orderId"`
+		PaymentID     string `json:"paymentId"`
+		PaymentStatus string `json:"paymentStatus"`
+		Amount        int64  `json:"amount"`
+		Currency      string `json:"currency"`
+	}{p.id, p.id, "PAID", p.amount.Minor, p.amount.Currency}}
+}
+
+// givenBack tells that it was given back.
+func givenBack(p payment) *outbox.Event {
+	return &outbox.Event{Type: "payment.refunded", Subject: p.id, Data: struct {
+		OrderID   string `json:"orderId"`
+		PaymentID string `json:"paymentId"`
+		Amount    int64  `json:"amount"`
+		Currency  string `json:"currency"`
+		Reason    string `json:"reason"`
+	}{p.id, p.id, p.amount.Minor, p.amount.Currency, p.reason}}
+}
+
+// cut shortens a sentence to what the books have room for, in characters.
+func cut(sentence string) string {
+	runes := []rune(sentence)
+	return string(runes[:min(len(runes), reasonMax)])
+}

@@ -1,0 +1,192 @@
+package payments
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+
+	"cartwright/internal/groupcommit"
+	"cartwright/internal/money"
+	"cartwright/internal/outbox"
+	"cartwright/internal/store"
+)
+
+// state of a payment. It only ever moves along these arrows:
+//
+//	none ──▶ initiated ──▶ charged ──▶ cancelling ──▶ refunded
+//	             │ │                    ▲      │
+//	             │ └────────────────────┘      ▼
+//	             ├──▶ declined      none ──▶ cancelled ◀── initiated
+type state string
+
+const (
+	none       state = ""           // there is no such payment
+	initiated  state = "initiated"  // the provider may have been asked, and has not been heard
+	charged    state = "charged"    // the money is here
+	declined   state = "declined"   // it never came, and will not
+	cancelling state = "cancelling" // on the way back; the provider has yet to confirm it
+	cancelled  state = "cancelled"  // none came, and none will: the tombstone that refuses a late Charge
+	refunded   state = "refunded"   // it came and went back
+)
+
+// payment is a row of the table of that name.
+type payment struct {
+	id          string
+	amount      money.Amount
+	method      string
+	provider    string
+	state       state
+	providerRef string
+	reasonCode  string
+	reason      string
+}
+
+// ledger keeps our own books of payments. Calls that come together share one transaction.
+type ledger struct {
+	db    *sql.DB
+	group *groupcommit.Group[entry, entered]
+}
+
+// entry is one look at one payment, and perhaps a change of it. decide gets the payment as it is
+// under its lock, and returns it as it shall be, with an event if there is one to tell. It may be
+// run again when the transaction is, so it does nothing but decide.
+type entry struct {
+	id     string
+	decide func(payment) (payment, *outbox.Event)
+}
+
+// entered is a payment after an entry, and what its state was before.
+type entered struct {
+	payment
+	was state
+}
+
+func newLedger(db *sql.DB, m *metrics) *ledger {
+	l := &ledger{db: db}
+	l.group = groupcommit.New(l.flush, groupcommit.Options[entry]{Observe: m.batchSize("payments")})
+	return l
+}
+
+// flush decides a whole batch in memory, in the order of arrival, with all its rows locked, and
+// then writes once.
+func (l *ledger) flush(ctx context.Context, batch []entry) ([]groupcommit.Result[entered], error) {
+	results := make([]groupcommit.Result[entered], len(batch))
+	err := store.InTx(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		before, err := lockPayments(ctx, tx, idsOf(batch))
+		if err != nil {
+			return err
+		}
+		after := map[string]payment{}
+		var events []outbox.Event
+		for i, e := range batch {
+			now, seen := after[e.id]
+			if !seen {
+				now = before[e.id]
+			}
+			next, event := e.decide(now)
+			after[e.id] = next
+			results[i].Value = entered{next, now.state}
+			if event != nil {
+				events = append(events, *event)
+			}
+		}
+		if err := writePayments(ctx, tx, before, after); err != nil {
+			return err
+		}
+		return outbox.Add(ctx, tx, events...)
+	})
+	return results, err
+}
+
+// idsOf lists the payments of a batch, each once, in the one order in which rows are locked.
+func idsOf(batch []entry) []string {
+	ids := make([]string, len(batch))
+	for i, e := range batch {
+		ids[i] = e.id
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// lockPayments reads those of the payments that exist, and keeps anybody else from changing them.
+// The index is named because a small table would be scanned whole, waiting for rows that are none
+// of ours.
+func lockPayments(ctx context.Context, tx *sql.Tx, ids []string) (map[string]payment, error) {
+	rows, err := tx.QueryContext(ctx, `
+		SELECT   payment_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason
+		FROM     payments FORCE INDEX (PRIMARY)
+		WHERE    payment_id IN `+store.In(len(ids))+`
+		ORDER BY payment_id
+		FOR      UPDATE`, store.Args(ids)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	locked := map[string]payment{}
+	for rows.Next() {
+		var p payment
+		if err := rows.Scan(&p.id, &p.amount.Minor, &p.amount.Currency, &p.method, &p.provider, &p.state, &p.providerRef, &p.reasonCode, &p.reason); err != nil {
+			return nil, err
+		}
+		locked[p.id] = p
+	}
+	return locked, rows.Err()
+}
+
+const paymentColumns = `(payment_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason, created_at, updated_at)`
+
+const paymentTuple = "(?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6))"
+
+// writePayments saves what has changed: new rows in one statement, known ones in another.
+func writePayments(ctx context.Context, tx *sql.Tx, before, after map[string]payment) error {
+	var fresh, changed []payment
+	for id, p := range after {
+		switch old, known := before[id]; {
+		case p.state == none || p == old:
+		case known:
+			changed = append(changed, p)
+		default:
+			fresh = append(fresh, p)
+		}
+	}
+	if err := insertPayments(ctx, tx, fresh); err != nil {
+		return err
+	}
+	return updatePayments(ctx, tx, changed)
+}
+
+func insertPayments(ctx context.Context, tx *sql.Tx, fresh []payment) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "INSERT INTO payments "+paymentColumns+" VALUES "+store.Tuples(len(fresh), paymentTuple), paymentArgs(fresh)...)
+	if store.IsDuplicate(err) {
+		return store.ErrRaced // another process opened one of them after we had looked
+	}
+	return err
+}
+
+// updatePayments writes many different rows with one statement. All of them exist and are locked
+// by us, so the insert in it never happens; and the decision that led here was made under that
+// lock, so no second guard is needed.
+func updatePayments(ctx context.Context, tx *sql.Tx, changed []payment) error {
+	if len(changed) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "INSERT INTO payments "+paymentColumns+" VALUES "+store.Tuples(len(changed), paymentTuple)+`
+		ON DUPLICATE KEY UPDATE
+			state = VALUES(state), provider_ref = VALUES(provider_ref), reason_code = VALUES(reason_code),
+			reason = VALUES(reason), updated_at = VALUES(updated_at)`, paymentArgs(changed)...)
+	return err
+}
+
+// paymentArgs lists the rows in key order, in which every process writes them.
+func paymentArgs(rows []payment) []any {
+	slices.SortFunc(rows, func(a, b payment) int { return cmp.Compare(a.id, b.id) })
+	args := make([]any, 0, 9*len(rows))
+	for _, p := range rows {
+		args = append(args, p.id, p.amount.Minor, p.amount.Currency, p.method, p.provider, p.state, p.providerRef, p.reasonCode, p.reason)
+	}
+	return args
+}

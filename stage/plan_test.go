@@ -1,0 +1,112 @@
+package stage
+
+import (
+	"strings"
+	"testing"
+)
+
+func planFor(t *testing.T, c choices) (plan, error) {
+	t.Helper()
+	sec := secrets{Admin: "a", Reader: "r", Broker: "b", JobSecret: "j", StaffKey: "s", Services: map[string]string{"inventory": "i"}}
+	return makePlan(c, sec, "/bin/shop")
+}
+
+func processNamed(t *testing.T, p plan, name string) processPlan {
+	t.Helper()
+	for _, process := range p.Processes {
+		if process.name() == name {
+			return process
+		}
+	}
+	t.Fatalf("no process %s in the plan", name)
+	return processPlan{}
+}
+
+func TestEveryProcessIsGivenWhatItNeedsAndNoMore(t *testing.T) {
+	t.Parallel()
+	p, err := planFor(t, choices{
+		Scale:    map[string]int{"inventory": 2},
+		Settings: map[string]string{"LOG_LEVEL": "debug", "GATEWAY_LISTEN": ":6000", "MARIADB_PORT": "7000"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct{ process, key, value string }{
+		{"gateway", "CARTWRIGHT_GATEWAY_LISTEN", ":6000"},
+		{"gateway", "CARTWRIGHT_INVENTORY_ADDR", "127.0.0.1:9100,127.0.0.1:9300"},
+		{"gateway", "CARTWRIGHT_STAFF_KEY", "s"},
+		{"gateway", "CARTWRIGHT_LOG_LEVEL", "debug"},
+		{"inventory-2", "CARTWRIGHT_INVENTORY_LISTEN", "127.0.0.1:9300"},
+		{"inventory-2", "CARTWRIGHT_INVENTORY_DEBUG_LISTEN", "127.0.0.1:9301"},
+		{"inventory-2", "CARTWRIGHT_INVENTORY_DSN", "cartwright_inventory:i@tcp(127.0.0.1:7000)/"},
+		{"inventory-2", "CARTWRIGHT_JOB_SECRET", ""},
+		{"inventory-2", "CARTWRIGHT_ADMIN_DSN", ""},
+		{"payments", "CARTWRIGHT_INVENTORY_DSN", ""},
+		{"payments", "CARTWRIGHT_GATEWAY_LISTEN", ""},
+	} {
+		if got := processNamed(t, p, want.process).Env[want.key]; got != want.value {
+			t.Errorf("%s: %s = %q, want %q", want.process, want.key, got, want.value)
+		}
+	}
+}
+
+// Z13: all faults at once, each with the name of its setting.
+func TestAllFaultsOfTheSettingsComeTogether(t *testing.T) {
+	t.Parallel()
+	_, err := planFor(t, choices{Settings: map[string]string{
+		"GATEWAY_LISTEN": "nowhere", "MARIADB_PORT": "70000", "PAYMENTS_LISTEN": "127.0.0.1:9110",
+	}})
+	if err == nil {
+		t.Fatal("taken for good")
+	}
+	wants(t, err.Error(), "CARTWRIGHT_GATEWAY_LISTEN=nowhere: ", "CARTWRIGHT_MARIADB_PORT=70000: must be a port",
+		"port 9110 is given to payments (CARTWRIGHT_PAYMENTS_LISTEN) and to cartmanager (CARTWRIGHT_CARTMANAGER_LISTEN)")
+	if n := strings.Count(err.Error(), "\n"); n != 2 {
+		t.Errorf("%d lines, want 3:\n%s", n+1, err)
+	}
+}
+
+func TestThePlansIDTellsPlansApartAndNotWhenTheyWereAsked(t *testing.T) {
+	t.Parallel()
+	one, err1 := planFor(t, choices{})
+	two, err2 := planFor(t, choices{Scale: map[string]int{"gateway": 2}})
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if one.id() == two.id() {
+		t.Error("two plans with one ID")
+	}
+	later := one
+	later.Asked = "later"
+	if later.id() != one.id() {
+		t.Error("one plan with two IDs")
+	}
+}
+
+func TestScaleTakesKnownServicesAndSensibleNumbers(t *testing.T) {
+	t.Parallel()
+	f := scaleFlag{}
+	if err := f.Set("cartmanager=3"); err != nil || f["cartmanager"] != 3 {
+		t.Errorf("%v, %v", f, err)
+	}
+	for _, wrong := range []string{"", "cartmanager", "cartmanager=0", "cartmanager=17", "cartmanager=x", "mariadb=2", "=1"} {
+		if err := f.Set(wrong); err == nil {
+			t.Errorf("%q was taken", wrong)
+		}
+	}
+}
+
+func TestSettingsThatTheStageMakesAreNotTakenFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	s := &Stage{Home: t.TempDir(), Environ: []string{
+		"CARTWRIGHT_LOG_LEVEL=debug", "CARTWRIGHT_STAFF_KEY=foreign", "CARTWRIGHT_INVENTORY_ADDR=elsewhere:1",
+		"CARTWRIGHT_ADMIN_DSN_FILE=/x", "CARTWRIGHT_TEST_AMQP_URL=x", "CARTWRIGHT_HOME=/y", "PATH=/z",
+	}}
+	c, err := s.readChoices(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Settings) != 1 || c.Settings["LOG_LEVEL"] != "debug" {
+		t.Errorf("settings: %v", c.Settings)
+	}
+}
