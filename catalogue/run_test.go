@@ -13,7 +13,6 @@ import (
 	"cartwright/internal/settings"
 	"cartwright/internal/testenv"
 	"cartwright/jobs"
-	"cartwright/proto/cataloguepb"
 	schema "cartwright/sql"
 )
 

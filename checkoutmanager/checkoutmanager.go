@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"cartwright/internal/debugport"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
@@ -22,7 +23,6 @@ import (
 	"cartwright/internal/store"
 	"cartwright/jobs"
 	"cartwright/proto/checkoutpb"
-	"cartwright/proto/paymentspb"
 	schema "cartwright/sql"
 )
 
@@ -83,17 +83,20 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	observe := batchSizes(reg)
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
 	publisher := messaging.NewPublisher(broker, name)
-	book := newOrders(db, observe("orders"))
+	// The groups are made in the order of the saga, so checkouts that start together stay together.
+	round := &groupcommit.Round{}
+	book := newOrders(db, round, observe("orders"))
 	saga := &saga{
 		steps:    checkoutSteps(),
-		carts:    newCartClient(conns[0], observe),
-		stock:    newStockClient(conns[1], observe),
-		cash:     cashClient{paymentspb.NewPaymentsClient(conns[2])},
+		carts:    newCartClient(conns[0], round, observe),
+		stock:    newStockClient(conns[1], round, observe),
+		cash:     newCashClient(conns[2], observe),
 		book:     book,
 		patience: s.Patience,
 		now:      time.Now,
 	}
-	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), log: log}
+	settler := newSettler(saga.settle, log)
+	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), settler: settler, log: log}
 	consumer := &messaging.Consumer{Broker: broker, Publisher: publisher, Queue: jobs.Checkoutmanager, Name: name,
 		Prefetch: s.Prefetch, Handle: worker.handle, Delayed: worker.delayed}
 	rescue := &rescue{db: db, orders: book, log: log, walk: func(ctx context.Context, c *checkout) error {
@@ -116,6 +119,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		lifecycle.Part{Name: "relay", Run: relay.Run},
 		lifecycle.Part{Name: "gRPC", Run: grpcServer.Run},
 		lifecycle.Part{Name: "rescue", Run: rescue.run},
+		lifecycle.Part{Name: "settler", Run: settler.run},
 		lifecycle.Part{Name: "consumer", Run: consumer.Run},
 	)
 }

@@ -17,6 +17,7 @@ type worker struct {
 	saga    *saga
 	orders  *orders
 	answers *jobs.Answers
+	settler *settler
 	log     *slog.Logger
 	// inHand lets several jobs for one checkout (the same key, asked at the same time) share one
 	// walk. It only saves work: two walks of one checkout, here or elsewhere, are safe.
@@ -29,7 +30,8 @@ type result struct {
 	fresh    bool
 }
 
-// handle does one job: open the checkout or find it, walk it to its end, answer, and tidy up.
+// handle does one job: open the checkout or find it, walk it to its end, answer, and let
+// it be tidied up.
 func (w *worker) handle(ctx context.Context, m messaging.Message) error {
 	request, err := read(m)
 	if err != nil {
@@ -51,16 +53,19 @@ func (w *worker) handle(ctx context.Context, m messaging.Message) error {
 		return err
 	}
 	r := shared.(result)
-	replayed := !leads || !r.fresh
-	if r.checkout.state == placed {
+	w.answer(ctx, m, r.checkout, !leads || !r.fresh)
+	if leads && r.checkout.state == placed {
+		w.settler.add(r.checkout)
+	}
+	return nil
+}
+
+func (w *worker) answer(ctx context.Context, m messaging.Message, c *checkout, replayed bool) {
+	if c.state == placed {
 		w.note(ctx, m, w.answers.Done(ctx, m, replayed))
-	} else {
-		w.note(ctx, m, w.answers.Failed(ctx, m, r.checkout.reason, replayed))
+		return
 	}
-	if !leads {
-		return nil
-	}
-	return w.saga.settle(ctx, r.checkout)
+	w.note(ctx, m, w.answers.Failed(ctx, m, c.reason, replayed))
 }
 
 func (w *worker) checkOut(ctx context.Context, id string, r request) (result, error) {

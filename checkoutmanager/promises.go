@@ -15,11 +15,7 @@ import (
 	"cartwright/proto/paymentspb"
 )
 
-const (
-	callTimeout = 5 * time.Second
-	// rpcLanes lets the next batch travel while the service commits the last one.
-	rpcLanes = 2
-)
+const callTimeout = 5 * time.Second
 
 // errPending is silence of a known sort: the provider has the payment in hand. The checkout
 // leaves the worker, and rescue asks again.
@@ -32,8 +28,8 @@ type none = struct{}
 type batchCall[In, Out any] func(ctx context.Context, batch []In) ([]groupcommit.Result[Out], error)
 
 // grouped makes single calls ride together on a batch call.
-func grouped[In, Out any](call batchCall[In, Out], observe func(int)) *groupcommit.Group[In, Out] {
-	return groupcommit.New(groupcommit.Flush[In, Out](call), groupcommit.Options[In]{Lanes: rpcLanes, Timeout: callTimeout, Observe: observe})
+func grouped[In, Out any](call batchCall[In, Out], round *groupcommit.Round, observe func(int)) *groupcommit.Group[In, Out] {
+	return groupcommit.New(groupcommit.Flush[In, Out](call), groupcommit.Options[In]{Round: round, Timeout: callTimeout, Observe: observe})
 }
 
 // faults gives each result of a batch its error.
@@ -52,7 +48,7 @@ type cartClient struct {
 	settles *groupcommit.Group[*cartpb.SettleRequest, none]
 }
 
-func newCartClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *cartClient {
+func newCartClient(conn grpc.ClientConnInterface, round *groupcommit.Round, observe func(group string) func(int)) *cartClient {
 	carts := cartpb.NewCartsClient(conn)
 	freeze := func(ctx context.Context, batch []*cartpb.FreezeRequest) ([]groupcommit.Result[[]*cartpb.FrozenLine], error) {
 		resp, err := carts.FreezeBatch(ctx, &cartpb.FreezeBatchRequest{Requests: batch})
@@ -71,9 +67,9 @@ func newCartClient(conn grpc.ClientConnInterface, observe func(group string) fun
 		return faults(resp.GetResults()), err
 	}
 	return &cartClient{
-		freezes: grouped(freeze, observe("freeze")),
-		thaws:   grouped(thaw, observe("thaw")),
-		settles: grouped(settle, observe("settle")),
+		freezes: grouped(freeze, round, observe("freeze")),
+		thaws:   grouped(thaw, round, observe("thaw")),
+		settles: grouped(settle, nil, observe("settle")),
 	}
 }
 
@@ -121,7 +117,7 @@ type stockClient struct {
 	rollbacks *groupcommit.Group[*inventorypb.RollbackRequest, none]
 }
 
-func newStockClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *stockClient {
+func newStockClient(conn grpc.ClientConnInterface, round *groupcommit.Round, observe func(group string) func(int)) *stockClient {
 	stock := inventorypb.NewInventoryClient(conn)
 	reserve := func(ctx context.Context, batch []*inventorypb.ReserveRequest) ([]groupcommit.Result[none], error) {
 		resp, err := stock.ReserveBatch(ctx, &inventorypb.ReserveBatchRequest{Requests: batch})
@@ -136,9 +132,9 @@ func newStockClient(conn grpc.ClientConnInterface, observe func(group string) fu
 		return faults(resp.GetResults()), err
 	}
 	return &stockClient{
-		reserves:  grouped(reserve, observe("reserve")),
-		commits:   grouped(commit, observe("commit")),
-		rollbacks: grouped(rollback, observe("rollback")),
+		reserves:  grouped(reserve, round, observe("reserve")),
+		commits:   grouped(commit, round, observe("commit")),
+		rollbacks: grouped(rollback, round, observe("rollback")),
 	}
 }
 
@@ -161,27 +157,52 @@ func (k *stockClient) rollback(ctx context.Context, c *checkout) error {
 	return err
 }
 
-// cashClient asks payments. These calls go one by one: each waits for a provider, and a slow one
-// must hold up nobody else.
+// chargeLanes lets batches wait for the provider side by side.
+const chargeLanes = 8
+
+// cashClient asks payments. Charges ride together but take no part in the round: each waits for a
+// company outside, and nobody's stock or cart should wait with it.
 type cashClient struct {
 	payments paymentspb.PaymentsClient
+	charges  *groupcommit.Group[*paymentspb.ChargeRequest, paymentspb.State]
 }
 
-func (k cashClient) charge(ctx context.Context, c *checkout) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	resp, err := k.payments.Charge(ctx, &paymentspb.ChargeRequest{
-		PaymentId: c.id, AmountMinor: c.total.Minor, Currency: c.total.Currency, Method: c.method})
+func newCashClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *cashClient {
+	payments := paymentspb.NewPaymentsClient(conn)
+	charge := func(ctx context.Context, batch []*paymentspb.ChargeRequest) ([]groupcommit.Result[paymentspb.State], error) {
+		resp, err := payments.ChargeBatch(ctx, &paymentspb.ChargeBatchRequest{Requests: batch})
+		results := make([]groupcommit.Result[paymentspb.State], len(resp.GetResults()))
+		for i, r := range resp.GetResults() {
+			results[i] = groupcommit.Result[paymentspb.State]{Value: r.GetState(), Err: fault.FromProto(r.GetFault())}
+		}
+		return results, err
+	}
+	return &cashClient{payments, groupcommit.New(charge, groupcommit.Options[*paymentspb.ChargeRequest]{
+		Lanes: chargeLanes, Timeout: callTimeout, Observe: observe("charge")})}
+}
+
+// charge asks together with others first. A provider that needs longer is asked again alone, and
+// waited for a little; then it is errPending.
+func (k *cashClient) charge(ctx context.Context, c *checkout) error {
+	req := &paymentspb.ChargeRequest{PaymentId: c.id, AmountMinor: c.total.Minor, Currency: c.total.Currency, Method: c.method}
+	state, err := k.charges.Do(ctx, req)
+	if err == nil && state == paymentspb.State_STATE_PENDING {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		var resp *paymentspb.ChargeResponse
+		resp, err = k.payments.Charge(ctx, req)
+		state = resp.GetState()
+	}
 	switch {
 	case err != nil:
 		return err
-	case resp.GetState() != paymentspb.State_STATE_CHARGED:
+	case state != paymentspb.State_STATE_CHARGED:
 		return errPending
 	}
 	return nil
 }
 
-func (k cashClient) refund(ctx context.Context, c *checkout) error {
+func (k *cashClient) refund(ctx context.Context, c *checkout) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, err := k.payments.Refund(ctx, &paymentspb.RefundRequest{PaymentId: c.id, Reason: c.reason.Code})

@@ -109,22 +109,32 @@ func (s *saga) walk(ctx context.Context, c *checkout) error {
 	return nil
 }
 
-// forward asks for each promise in turn. A no turns the checkout round. Silence does not: the step
-// may have happened, and asking again is how we find out, for as long as patience lasts.
+// forward asks for each promise in turn, and then writes the order.
 func (s *saga) forward(ctx context.Context, c *checkout) error {
 	for _, step := range s.steps {
-		err := step.do(s, ctx, c)
-		switch {
-		case err == nil:
-		case isNo(err):
-			return s.book.turn(ctx, c, fault.As(err))
-		case s.now().Sub(c.opened) > s.patience:
-			return s.book.turn(ctx, c, fault.New(fault.Refused, "timed_out", "the checkout was given up: %s took too long", step.name))
-		default:
-			return fmt.Errorf("%s: %w", step.name, err)
+		if err := step.do(s, ctx, c); err != nil {
+			return s.stopped(ctx, c, step.name, err)
 		}
 	}
-	return s.book.end(ctx, c, placing, placed)
+	if err := s.book.end(ctx, c, placing, placed); err != nil {
+		return s.stopped(ctx, c, "save order", err)
+	}
+	return nil
+}
+
+// stopped decides what an error on the way forward means. A no turns the checkout round. Silence
+// does not: the step may have happened, and asking again is how we find out, for as long as
+// patience lasts. That goes for the order itself too: money is not kept for one that cannot be
+// written. If it was written after all, the turn finds it placed, and changes nothing.
+func (s *saga) stopped(ctx context.Context, c *checkout, step string, err error) error {
+	switch {
+	case isNo(err):
+		return s.book.turn(ctx, c, fault.As(err))
+	case s.now().Sub(c.opened) > s.patience:
+		return s.book.turn(ctx, c, fault.New(fault.Refused, "timed_out", "the checkout was given up: %s took too long", step))
+	default:
+		return fmt.Errorf("%s: %w", step, err)
+	}
 }
 
 // back takes every promise back, also those that were refused, never answered or never asked for
@@ -144,8 +154,7 @@ func (s *saga) back(ctx context.Context, c *checkout) error {
 	return s.book.end(ctx, c, undoing, failed)
 }
 
-// settle forgets the frozen lines of a placed order. Nobody waits for it, and rescue does it when
-// the worker dies before.
+// settle forgets the frozen lines of a placed order, and then the order is no longer due.
 func (s *saga) settle(ctx context.Context, c *checkout) error {
 	if c.state != placed {
 		return nil

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"maps"
 	"mime"
@@ -18,9 +20,11 @@ import (
 	"cartwright/internal/money"
 )
 
-// fieldNameMax bounds how much of a member's name, which is the sender's own text, is repeated
-// in an error.
-const fieldNameMax = 64
+// What is repeated of a member's name in an error is bounded: it is the sender's own text.
+const (
+	fieldNameMax = 64 // bytes
+	pathMax      = 4  // members inside each other
+)
 
 // members are the members of a JSON object, read one after the other. The first thing that is
 // wrong is kept in err, and what is read after it counts for nothing: read everything, then look
@@ -57,7 +61,7 @@ func (m *members) parse(text []byte, name string, known []string) {
 	err := json.Unmarshal(text, &m.values)
 	switch {
 	case err != nil:
-		m.err = syntaxFault(err, name)
+		m.err = syntaxFault(text, err, name)
 		return
 	case m.values == nil: // null
 		m.err = fault.InvalidField(name, "must be a JSON object")
@@ -65,25 +69,39 @@ func (m *members) parse(text []byte, name string, known []string) {
 	}
 	for _, given := range slices.Sorted(maps.Keys(m.values)) {
 		if !slices.Contains(known, given) {
-			m.err = fault.InvalidField(m.path+short(given), "is not known here; known are %s", strings.Join(known, ", "))
+			m.err = fault.InvalidField(m.path+cmp.Or(short(given), `""`), "is not known here; known are %s", strings.Join(known, ", "))
 			return
 		}
 	}
 }
 
-// syntaxFault says in which member a body stops being JSON.
-func syntaxFault(err error, name string) error {
+// syntaxFault says in which member a text stops being JSON.
+func syntaxFault(text []byte, err error, name string) error {
 	var syntax *jsontext.SyntacticError
 	if !errors.As(err, &syntax) {
 		return fault.InvalidField(name, "must be a JSON object")
 	}
-	if path := slices.Collect(syntax.JSONPointer.Tokens()); len(path) > 0 {
-		name = short(strings.Join(path[:min(len(path), 4)], "."))
+	at := syntax.JSONPointer
+	if at == "" { // between two values, as in 01: the one before is meant
+		at = lastWhole(text)
+	}
+	path := slices.Collect(at.Tokens())
+	if given := short(strings.Join(path[:min(len(path), pathMax)], ".")); given != "" {
+		name = given
 	}
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		return fault.InvalidField(name, "is given twice")
 	}
 	return fault.InvalidField(name, "is no valid JSON in UTF-8")
+}
+
+// lastWhole points at the last value that can be read of a text.
+func lastWhole(text []byte) jsontext.Pointer {
+	for d := jsontext.NewDecoder(bytes.NewReader(text)); ; {
+		if _, err := d.ReadToken(); err != nil {
+			return d.StackPointer()
+		}
+	}
 }
 
 // short cuts a name to what may be repeated.

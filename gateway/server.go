@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -27,8 +25,6 @@ const (
 	// answered 202, which is as true.
 	drainTimeout = 8 * time.Second
 	stopTimeout  = drainTimeout + 2*time.Second
-	// lingerMax is for a client that is still sending a request which was refused unread.
-	lingerMax = 500 * time.Millisecond
 )
 
 // newApp makes the HTTP server.
@@ -60,29 +56,32 @@ func (g *gateway) serve(ctx context.Context, addr string) error {
 	if err != nil {
 		return fmt.Errorf("HTTP port: %w", err)
 	}
+	door := newDoor(listener)
 	app := g.newApp()
 	app.Server().Handler = g.knownMethods(app.Server().Handler)
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
-		stopped <- g.stop(context.WithoutCancel(ctx), app, listener)
+		stopped <- g.stop(context.WithoutCancel(ctx), app, door)
 	}()
-	if err := app.Listener(patientListener{listener}); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := app.Listener(door); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("HTTP port: %w", err)
 	}
 	return <-stopped
 }
 
-// stop closes the door, and ends the waits that take too long.
-func (g *gateway) stop(ctx context.Context, app *fiber.App, listener net.Listener) error {
+// stop closes the door, ends the waits that take too long, and cuts off who is still not through.
+func (g *gateway) stop(ctx context.Context, app *fiber.App, door *door) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	enough := time.AfterFunc(drainTimeout, g.room.endAll)
 	defer enough.Stop()
+	door.hurry()
 	err := app.ShutdownWithContext(ctx)
-	listener.Close() //nolint:errcheck // closed already, unless the server had not begun yet
-	if err != nil {
-		return fmt.Errorf("requests in hand: %w", err)
+	door.Close() //nolint:errcheck // closed already, unless the server had not begun yet
+	door.cutOff()
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("HTTP port: %w", err)
 	}
 	return nil
 }
@@ -95,39 +94,5 @@ func (g *gateway) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHan
 			ctx.Request.Header.SetMethod(fiber.MethodTrace) // known, and served nowhere
 		}
 		next(ctx)
-	}
-}
-
-// patientListener makes connections that can be closed patiently.
-type patientListener struct{ net.Listener }
-
-func (l patientListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &patientConn{Conn: conn}, nil
-}
-
-// patientConn is closed, when asked to linger, only after the client has stopped sending. Closed
-// at once, the unread rest of its request would make the kernel reset the connection, and the
-// client would never see why it was refused.
-type patientConn struct {
-	net.Conn
-	lingers atomic.Bool
-}
-
-func (c *patientConn) Close() error {
-	half, can := c.Conn.(interface{ CloseWrite() error })
-	if can && c.lingers.Load() && half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerMax)) == nil {
-		io.Copy(io.Discard, c.Conn) //nolint:errcheck // whatever ends it, the connection is closed next
-	}
-	return c.Conn.Close()
-}
-
-// linger asks the request's connection to be closed patiently.
-func linger(c *fiber.Ctx) {
-	if conn, ok := c.Context().Conn().(*patientConn); ok {
-		conn.lingers.Store(true)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -222,7 +223,7 @@ func (w *worker) handle(ctx context.Context, m messaging.Message) error {
 	return r(ctx, w.answers, m)
 }
 
-// done returns the jobs that the worker has seen.
+// seen returns the jobs that the worker has seen.
 func (w *worker) seen() []messaging.Message {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -237,13 +238,16 @@ type response struct {
 	values map[string]any // of a JSON body
 }
 
-// ask sends a request. A header is given as "Name: value"; a body is JSON unless a header says
+// ask sends a request and holds the answer's code against the document. A header is given as "Name: value"; a body is JSON unless a header says
 // otherwise.
 func (s *shop) ask(t testing.TB, method, path, body string, headers ...string) response {
 	t.Helper()
 	r, err := s.tryAsk(t.Context(), method, path, body, headers...)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if op := operationOf(method, path); op != nil && op.Responses[strconv.Itoa(r.status)] == nil {
+		t.Errorf("%s %s: the document does not know of an answer %d", method, path, r.status)
 	}
 	return r
 }

@@ -222,6 +222,37 @@ func TestABatchRPCIsOneFlush(t *testing.T) {
 	s.wantBalanced()
 }
 
+// Full carts make statements of thousands of rows, which are cut into several.
+func TestManyFullCartsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := setup(t, time.Hour)
+	req, commits := &inventorypb.ReserveBatchRequest{}, &inventorypb.CommitBatchRequest{}
+	const carts, products = 20, 3 * linesMax
+	ops := make([]operation, products)
+	for i := range ops {
+		ops[i] = operation{verb: adjust, id: ids.New(), product: fmt.Sprintf("p-%d", i), delta: carts}
+	}
+	for _, r := range s.writes.DoAll(t.Context(), ops) {
+		ok(t, r.Err)
+	}
+	for c := range carts {
+		cart := &inventorypb.ReserveRequest{ReservationId: fmt.Sprintf("cart-%d", c)}
+		for i := range linesMax {
+			cart.Lines = append(cart.Lines, &inventorypb.Line{ProductId: ops[(c*linesMax+i)%products].product, Quantity: 1})
+		}
+		req.Requests = append(req.Requests, cart)
+		commits.Requests = append(commits.Requests, &inventorypb.CommitRequest{ReservationId: cart.GetReservationId()})
+	}
+	_, err := s.ReserveBatch(t.Context(), req)
+	ok(t, err)
+	_, err = s.CommitBatch(t.Context(), commits)
+	ok(t, err)
+	if n := s.count("SELECT -SUM(delta) FROM stock_movements WHERE kind = 'sold'"); n != carts*linesMax {
+		t.Errorf("%d sold, want %d", n, carts*linesMax)
+	}
+	s.wantBalanced()
+}
+
 func wantAllDone(t *testing.T, resp *inventorypb.BatchResponse, err error) {
 	t.Helper()
 	ok(t, err)

@@ -81,8 +81,8 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	publisher := messaging.NewPublisher(messaging.Broker{
 		URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Log: log, Metrics: messaging.NewMetrics(reg),
 	}, "inventory")
-	books := books{db: db, ttl: s.ReservationTTL}
-	server := newServer(books, newMetrics(reg))
+	stock := books{db: db, ttl: s.ReservationTTL}
+	answering := newServer(stock, newMetrics(reg))
 
 	hasDatabase := debugport.Check{Name: "database", Ask: func(ctx context.Context) error { return store.Ping(ctx, db) }}
 	hasBroker := debugport.Check{Name: "broker", Ask: func(context.Context) error { return publisher.Ready() }}
@@ -90,7 +90,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	calls := rpc.Server{
 		Addr:     s.Listen,
 		Log:      log,
-		Register: func(r grpc.ServiceRegistrar) { inventorypb.RegisterInventoryServer(r, server) },
+		Register: func(r grpc.ServiceRegistrar) { inventorypb.RegisterInventoryServer(r, answering) },
 		Checks:   []debugport.Check{hasDatabase},
 	}
 	return lifecycle.Run(ctx, log,
@@ -99,8 +99,8 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		}},
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
 		lifecycle.Part{Name: "relay", Run: relay.Run},
-		lifecycle.Part{Name: "groups", Run: server.finish},
-		lifecycle.Part{Name: "sweeper", Run: sweeper{books, server, log}.Run},
+		lifecycle.Part{Name: "groups", Run: answering.finish},
+		lifecycle.Part{Name: "sweeper", Run: sweeper{stock, answering, log}.Run},
 		lifecycle.Part{Name: "gRPC", Run: calls.Run},
 	)
 }

@@ -195,6 +195,19 @@ func TestNoEventForWhatABatchUndoes(t *testing.T) {
 	}
 }
 
+// I7: a promise whose time is up goes back once, whoever comes first and how many follow.
+func TestWhatLapsedGoesBackOnce(t *testing.T) {
+	t.Parallel()
+	for _, first := range []verb{expire, commit, rollback} {
+		l := newLedger(map[string]shelf{"tea": {"tea", finite, 5, 4}})
+		l.reservations["a"] = &reservation{state: held, stored: held, lapsed: true, lines: []line{{"tea", 3, 3}}}
+		l.decide([]operation{{verb: first, id: "a"}, {verb: expire, id: "a"}, {verb: commit, id: "a"}, {verb: rollback, id: "a"}})
+		if got := l.shelves["tea"]; got.reserved != 1 || got.onHand != 5 || l.reservations["a"].state != released || len(l.movements) != 0 {
+			t.Errorf("%s first: %+v", first, got)
+		}
+	}
+}
+
 // A closure that lost to a deadlock is run again with the same operations.
 func TestDecidingChangesNoOperation(t *testing.T) {
 	t.Parallel()

@@ -43,8 +43,8 @@ func readChunk(ctx context.Context, q querier, query string, args []any, scan fu
 	return rows.Err()
 }
 
-// The locking reads force the primary key: on a table that the server believes to be small it
-// would rather read every row, and wait for each that somebody else has locked.
+// The reads of stock and reservations name the primary key: a server that believes a table to be
+// small may choose to read all of it, and would lock, or wait for, rows that are none of ours.
 
 // lockShelves locks the stock rows of products, in the order of their IDs.
 func lockShelves(ctx context.Context, tx *sql.Tx, products names) (map[string]shelf, error) {

@@ -21,8 +21,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 type shop struct {
 	*server
 	books
-	t  testing.TB
-	db *sql.DB
+	t testing.TB
 }
 
 // setup makes a shop whose reservations are good for ttl.
@@ -35,7 +34,7 @@ func setup(t testing.TB, ttl time.Duration) shop {
 // on makes another replica on a database.
 func on(t testing.TB, db *sql.DB, ttl time.Duration) shop {
 	b := books{db: db, ttl: ttl}
-	s := shop{newServer(b, newMetrics(prometheus.NewRegistry())), b, t, db}
+	s := shop{newServer(b, newMetrics(prometheus.NewRegistry())), b, t}
 	t.Cleanup(func() { s.writes.Wait(); s.reads.Wait() })
 	return s
 }

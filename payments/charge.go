@@ -3,6 +3,8 @@ package payments
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"cartwright/internal/fault"
 	"cartwright/internal/money"
@@ -13,6 +15,29 @@ import (
 // provider is asked, and the provider's word after; both may be repeated, by any process, and come
 // to one charge.
 func (s *server) Charge(ctx context.Context, req *paymentspb.ChargeRequest) (*paymentspb.ChargeResponse, error) {
+	return s.charge(ctx, req, s.chargeWait)
+}
+
+// ChargeBatch charges many payments side by side. Their writes ride together; the provider is
+// asked for each apart, and a slow answer holds the others up for no more than batchWait.
+func (s *server) ChargeBatch(ctx context.Context, req *paymentspb.ChargeBatchRequest) (*paymentspb.ChargeBatchResponse, error) {
+	if n := len(req.GetRequests()); n < 1 || n > batchMax {
+		return nil, fault.InvalidField("requests", "has %d, want 1 to %d", n, batchMax)
+	}
+	resp := &paymentspb.ChargeBatchResponse{Results: make([]*paymentspb.ChargeResult, len(req.GetRequests()))}
+	var all sync.WaitGroup
+	for i, one := range req.GetRequests() {
+		all.Go(func() {
+			answer, err := s.charge(ctx, one, batchWait)
+			resp.Results[i] = &paymentspb.ChargeResult{State: answer.GetState(), Fault: fault.ToProto(err)}
+		})
+	}
+	all.Wait()
+	return resp, nil
+}
+
+// charge waits for the provider only so long.
+func (s *server) charge(ctx context.Context, req *paymentspb.ChargeRequest, wait time.Duration) (*paymentspb.ChargeResponse, error) {
 	want, err := s.wanted(req)
 	if err != nil {
 		return nil, err
@@ -25,15 +50,15 @@ func (s *server) Charge(ctx context.Context, req *paymentspb.ChargeRequest) (*pa
 		return nil, fault.New(fault.Mismatch, "payment_mismatch", "payment %s was asked for with another amount, currency or method", want.id)
 	}
 	if p.state == initiated {
-		return s.await(ctx, p)
+		return s.await(ctx, p, wait)
 	}
 	return verdict(p.payment)
 }
 
 // await asks the provider, but waits for it only so long. What is not known by then goes on, and
 // is found by the next Charge.
-func (s *server) await(ctx context.Context, p entered) (*paymentspb.ChargeResponse, error) {
-	patience, cancel := context.WithTimeout(ctx, s.chargeWait)
+func (s *server) await(ctx context.Context, p entered, wait time.Duration) (*paymentspb.ChargeResponse, error) {
+	patience, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	after, err := s.ask(patience, p)
 	switch {

@@ -78,7 +78,6 @@ func TestChargeThatWakesUpAfterItsRefundIsRefused(t *testing.T) { // P15
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newShop(t)
-			s.chargeWait, s.providerTime = time.Minute, time.Minute
 			reached, gate := make(chan struct{}), make(chan struct{})
 			hold := func(context.Context) error { close(reached); <-gate; return nil }
 			if p := s.script(); end == cancelled {
@@ -103,17 +102,16 @@ func TestChargeThatWakesUpAfterItsRefundIsRefused(t *testing.T) { // P15
 func TestSlowChargeIsCancelledBeforeItHappens(t *testing.T) { // P2, P15
 	t.Parallel()
 	s := newShop(t)
+	s.chargeWait = impatient
 	id := newID()
 	if state, err := s.charge(id, tokSlow); err != nil || state != paymentspb.State_STATE_PENDING {
 		t.Fatalf("%v, %v", state, err)
 	}
+	testenv.Eventually(t, limit, "the provider has the charge before it", func() bool { return s.slowly() == 1 })
 	s.mustRefund(id)
 	s.wantState(id, cancelled)
-	testenv.Eventually(t, 10*time.Second, "the slow charge has woken up", func() bool {
-		s.test.slow.mu.Lock()
-		defer s.test.slow.mu.Unlock()
-		return len(s.test.slow.inAir) == 0
-	})
+	close(s.wake)
+	testenv.Eventually(t, limit, "the slow charge has woken up", func() bool { return s.slowly() == 0 })
 	s.wantMoney(id, 0)
 }
 
@@ -152,6 +150,9 @@ func TestRefundWinsEveryRace(t *testing.T) { // P15
 	t.Parallel()
 	s := newShop(t)
 	other := onDatabase(t, s.db)
+	for _, one := range []*shop{s, other} {
+		one.chargeWait, one.providerTime = impatient, 5*time.Second
+	}
 	methods := []string{tokOK, tokSilent, tokSlow, tokDeclined}
 	const payments = 200
 	ids := make([]string, payments)
@@ -165,6 +166,8 @@ func TestRefundWinsEveryRace(t *testing.T) { // P15
 		all.Go(func() { raceRefund(t, other, ids[i]) })
 		all.Go(func() { raceRefund(t, s, ids[i]) })
 	}
+	close(s.wake)
+	close(other.wake)
 	all.Wait()
 	for i, id := range ids {
 		s.wantMoney(id, 0)

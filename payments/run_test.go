@@ -2,6 +2,7 @@ package payments
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,18 +32,27 @@ func loopback(port int) string {
 // running is a whole service with its ports.
 type running struct {
 	client paymentspb.PaymentsClient
+	db     *sql.DB
 	debug  string
 	told   <-chan amqp.Delivery // its events
 }
 
 func start(t *testing.T) running {
 	t.Helper()
-	namespace := testenv.Namespace(t)
-	testenv.Database(t, namespace, schema.Payments)
 	dsn, url := testenv.Servers(t)
+	return startWith(t, dsn, url)
+}
+
+// startWith starts a service that reaches the servers at dsn and url; its test reaches them
+// directly.
+func startWith(t *testing.T, dsn, url string) running {
+	t.Helper()
+	namespace := testenv.Namespace(t)
+	db := testenv.Database(t, namespace, schema.Payments)
+	_, direct := testenv.Servers(t)
 	own := Settings{Broker: messaging.Settings{URL: url, Namespace: namespace}, Listen: loopback(9130), DebugListen: loopback(9131),
 		DSN: dsn, Connections: 8, Provider: providerTest, TestSlow: 300 * time.Millisecond}
-	told := listen(t, url, namespace)
+	told := listen(t, direct, namespace)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, testenv.Log(t), own) }()
@@ -57,8 +67,8 @@ func start(t *testing.T) running {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	r := running{paymentspb.NewPaymentsClient(conn), own.DebugListen, told}
-	testenv.Eventually(t, 20*time.Second, "ready", func() bool { code, _ := r.get("/readyz"); return code == http.StatusOK })
+	r := running{paymentspb.NewPaymentsClient(conn), db, own.DebugListen, told}
+	r.wantReady(t, http.StatusOK)
 	return r
 }
 
@@ -104,6 +114,11 @@ func (r running) get(path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+func (r running) wantReady(t *testing.T, want int) {
+	t.Helper()
+	testenv.Eventually(t, limit, fmt.Sprintf("readiness %d", want), func() bool { code, _ := r.get("/readyz"); return code == want })
+}
+
 func (r running) nextEvent(t *testing.T) map[string]any {
 	t.Helper()
 	select {
@@ -113,7 +128,7 @@ func (r running) nextEvent(t *testing.T) map[string]any {
 			t.Fatalf("%s: %v", d.Body, err)
 		}
 		return e
-	case <-time.After(20 * time.Second):
+	case <-time.After(limit):
 		t.Fatal("no event")
 		return nil
 	}
@@ -163,7 +178,7 @@ func TestWrongSettingsAreNamed(t *testing.T) { // P1
 			t.Errorf("%v\ndoes not say: %s", err, want)
 		}
 	}
-	s.Connections = connectionsMin
+	s.DSN = "nobody@/"
 	if err := Run(t.Context(), testenv.Log(t), s); err == nil || !strings.Contains(err.Error(), "want one of: test") {
 		t.Errorf("Run with an unknown provider: %v", err)
 	}

@@ -16,11 +16,17 @@ import (
 	schema "cartwright/sql"
 )
 
+const (
+	limit     = 30 * time.Second       // for what must happen; tests wait for it, not for this
+	impatient = 100 * time.Millisecond // for a caller who is to leave before the provider answers
+)
+
 // shop is a payments service without its ports, as one process would have it.
 type shop struct {
 	t    *testing.T
 	db   *sql.DB
 	test *testProvider
+	wake chan struct{} // closed by the test when tok_slow shall be charged
 	*server
 }
 
@@ -33,10 +39,17 @@ func newShop(t *testing.T) *shop {
 func onDatabase(t *testing.T, db *sql.DB) *shop {
 	t.Helper()
 	m := newMetrics(prometheus.NewRegistry())
-	test := newTestProvider(db, 300*time.Millisecond, m)
-	s := &shop{t, db, test, newServer(db, timed{test, m.provider}, providerTest, m)}
-	s.providerTime = 2 * time.Second
-	s.chargeWait = 200 * time.Millisecond
+	test := newTestProvider(db, 0, m)
+	s := &shop{t, db, test, make(chan struct{}), newServer(db, timed{test, m.provider}, providerTest, m)}
+	test.delay = func(ctx context.Context) error {
+		select {
+		case <-s.wake:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.providerTime, s.chargeWait = limit, limit
 	t.Cleanup(s.stop)
 	return s
 }
@@ -70,7 +83,7 @@ func (s *shop) refund(id string) error {
 // mustCharge charges until the provider has been heard.
 func (s *shop) mustCharge(id, method string) {
 	s.t.Helper()
-	testenv.Eventually(s.t, 10*time.Second, "charged", func() bool {
+	testenv.Eventually(s.t, limit, "charged", func() bool {
 		state, err := s.charge(id, method)
 		if err != nil {
 			s.t.Fatalf("charge %s with %q: %v", id, method, err)
@@ -203,6 +216,13 @@ func (s *shop) script() *scripted {
 	p := &scripted{Provider: s.provider}
 	s.provider = p
 	return p
+}
+
+// slowly tells how many charges of tok_slow the provider has before it.
+func (s *shop) slowly() int {
+	s.test.slow.mu.Lock()
+	defer s.test.slow.mu.Unlock()
+	return len(s.test.slow.inAir)
 }
 
 func newID() string { return ids.New() }

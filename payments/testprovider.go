@@ -22,12 +22,13 @@ const (
 // on with what it was asked when nobody waits for the answer any more.
 type testProvider struct {
 	books *testBooks
-	delay time.Duration // of tok_slow
+	delay func(context.Context) error // of tok_slow; ends early with its context's error
 	slow  *flights[Outcome]
 }
 
 func newTestProvider(db *sql.DB, delay time.Duration, m *metrics) *testProvider {
-	return &testProvider{books: newTestBooks(db, m), delay: delay, slow: newFlights[Outcome]()}
+	wait := func(ctx context.Context) error { return pause(ctx, delay) }
+	return &testProvider{books: newTestBooks(db, m), delay: wait, slow: newFlights[Outcome]()}
 }
 
 // Charge decides by the token.
@@ -51,7 +52,7 @@ func (t *testProvider) chargeSlowly(ctx context.Context, c Charge) (Outcome, err
 		return known, err
 	}
 	return t.slow.do(ctx, c.Key, func(ctx context.Context) (Outcome, error) {
-		if err := pause(ctx, t.delay); err != nil {
+		if err := t.delay(ctx); err != nil {
 			return Outcome{}, err
 		}
 		row, err := t.books.charge(ctx, c)

@@ -89,6 +89,9 @@ func digest(v any) string {
 // the one error.
 func makePlan(c choices, sec secrets, program string) (plan, error) {
 	m := planner{choices: c, secrets: sec}
+	if _, m.shiftFault = shiftOf(c.Settings); m.shiftFault != nil {
+		m.faults = append(m.faults, m.shiftFault)
+	}
 	p := plan{
 		Program:  program,
 		Database: databasePlan{Port: m.port("MARIADB_PORT", defaultMariaDBPort), Password: sec.Admin},
@@ -116,12 +119,15 @@ type planner struct {
 	secrets secrets
 	plan    *plan
 	faults  []error
+
+	shiftFault error // concerns every address
 }
 
 func (m *planner) port(setting string, otherwise int) int {
 	value := m.choices.Settings[setting]
 	if value == "" {
-		return otherwise
+		shift, _ := shiftOf(m.choices.Settings) // its fault is told once, by makePlan
+		return otherwise + shift
 	}
 	port, err := strconv.Atoi(value)
 	if err != nil || port < 1 || port > 65535 {
@@ -132,7 +138,7 @@ func (m *planner) port(setting string, otherwise int) int {
 
 func (m *planner) address(s service, replica int, debug bool) string {
 	address, err := s.address(m.choices.Settings, replica, debug)
-	if err != nil && replica == 1 { // the others would only say it again
+	if err != nil && replica == 1 && m.shiftFault == nil { // others would only say it again
 		m.faults = append(m.faults, err)
 	}
 	return address
@@ -180,7 +186,7 @@ func (m *planner) process(s service, replica int) processPlan {
 func (m *planner) common() map[string]string {
 	env := map[string]string{}
 	for name, value := range m.choices.Settings {
-		if !strings.HasSuffix(name, "_LISTEN") && !strings.HasSuffix(name, "_PORT") {
+		if !strings.HasSuffix(name, "_LISTEN") && !strings.HasSuffix(name, "_PORT") && name != "PORT_SHIFT" {
 			env[prefix+name] = value
 		}
 	}

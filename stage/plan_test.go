@@ -66,6 +66,20 @@ func TestAllFaultsOfTheSettingsComeTogether(t *testing.T) {
 	}
 }
 
+func TestAShiftMovesEveryPortThatHasNoSettingOfItsOwn(t *testing.T) {
+	t.Parallel()
+	p, err := planFor(t, choices{Settings: map[string]string{"PORT_SHIFT": "1000", "PAYMENTS_LISTEN": "127.0.0.1:7777"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Database.Port != 10150 || processNamed(t, p, "gateway").Debug != "127.0.0.1:6004" || processNamed(t, p, "payments").Listen != "127.0.0.1:7777" {
+		t.Errorf("plan: %+v", p)
+	}
+	if _, err := planFor(t, choices{Settings: map[string]string{"PORT_SHIFT": "far"}}); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error = %v, want one line", err)
+	}
+}
+
 func TestThePlansIDTellsPlansApartAndNotWhenTheyWereAsked(t *testing.T) {
 	t.Parallel()
 	one, err1 := planFor(t, choices{})

@@ -59,7 +59,11 @@ func (s service) address(settings map[string]string, replica int, debug bool) (s
 	}
 	value := settings[key]
 	if value == "" {
-		value = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		shift, err := shiftOf(settings)
+		if err != nil {
+			return "", err
+		}
+		value = local(port + shift)
 	}
 	host, digits, err := net.SplitHostPort(value)
 	if err != nil {
@@ -74,6 +78,23 @@ func (s service) address(settings map[string]string, replica int, debug bool) (s
 		return "", fmt.Errorf("%s=%s: replica %d would listen on port %d; ports end at 65535", prefix+key, value, replica, port)
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
+// shiftMax keeps every port of a full shop below 32768.
+const shiftMax = 20000
+
+// shiftOf is how far above its default every port is that has no setting of its own, so that a
+// second shop on a machine needs one setting and not sixteen.
+func shiftOf(settings map[string]string) (int, error) {
+	value := settings["PORT_SHIFT"]
+	if value == "" {
+		return 0, nil
+	}
+	shift, err := strconv.Atoi(value)
+	if err != nil || shift < 0 || shift > shiftMax {
+		return 0, fmt.Errorf("%sPORT_SHIFT=%s: must be 0 to %d", prefix, value, shiftMax)
+	}
+	return shift, nil
 }
 
 func (s service) listenSetting(debug bool) string {

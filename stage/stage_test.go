@@ -311,7 +311,7 @@ func TestAPortInUseIsNamedWithItsSetting(t *testing.T) {
 	if err == nil {
 		t.Fatalf("up started anyway:\n%s", said)
 	}
-	wants(t, err.Error(), "inventory cannot listen on "+address, "set CARTWRIGHT_INVENTORY_LISTEN to another port")
+	wants(t, err.Error(), "inventory cannot listen on "+address, "address already in use (CARTWRIGHT_INVENTORY_LISTEN moves it")
 }
 
 func TestEnvPrintsExportLinesAndNothingElse(t *testing.T) {

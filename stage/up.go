@@ -34,6 +34,8 @@ numbers of replicas, other settings, another build. Run twice, it changes nothin
 Settings from the environment, kept for later starts; an empty value forgets one:
 
   CARTWRIGHT_HOME                 the directory to use instead of .cartwright (not kept)
+  CARTWRIGHT_PORT_SHIFT           0; added to every port below that has no setting of its own, so
+                                  that a second shop can run on this machine: 1000
   CARTWRIGHT_MARIADB_PORT         9150
   CARTWRIGHT_RABBITMQ_PORT        9160; Erlang's own port is CARTWRIGHT_RABBITMQ_DIST_PORT (9161)
   CARTWRIGHT_EPMD_PORT            9162, Erlang's port mapper
@@ -88,10 +90,7 @@ func (s *Stage) up(ctx context.Context, scale map[string]int) error {
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	if err := s.makeSo(ctx, c, p); err != nil {
-		return err
-	}
-	if err := s.whenAllReady(ctx, p); err != nil {
+	if err := s.untilReady(ctx, c, p); err != nil {
 		return err
 	}
 	if err := s.dropPrograms(p.Program); err != nil {
@@ -104,6 +103,20 @@ func (s *Stage) up(ctx context.Context, scale map[string]int) error {
 	}
 	s.printURLs(p)
 	return nil
+}
+
+// untilReady starts or changes the shop and waits until it is ready. A supervisor that was
+// already dying when it was found gives way to a new one.
+func (s *Stage) untilReady(ctx context.Context, c choices, p plan) error {
+	for last := false; ; last = true {
+		err := s.makeSo(ctx, c, p)
+		if err == nil {
+			err = s.whenAllReady(ctx, p)
+		}
+		if !errors.Is(err, errGone) || last {
+			return err
+		}
+	}
 }
 
 // makeSo hands the plan to the supervisor, having started it if it does not run, and returns
@@ -133,17 +146,16 @@ func (s *Stage) makeSo(ctx context.Context, c choices, p plan) error {
 	}
 	if pid == 0 {
 		s.say("Starting a shop in %s", s.Home)
-		ended, err := s.spawn()
-		if err != nil {
+		if err := s.spawn(ctx); err != nil {
 			return fmt.Errorf("supervisor: %w", err)
 		}
-		return s.watch(ctx, p, ended)
+		return s.watch(ctx, p)
 	}
 	s.say("The shop is running; changing what differs.")
-	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("supervisor %d: %w", pid, err)
 	}
-	return s.watch(ctx, p, nil)
+	return s.watch(ctx, p)
 }
 
 // clearAway waits for processes that a killed supervisor has left behind; they have been asked
@@ -195,7 +207,7 @@ func portsFree(p plan, running state) error {
 		}
 		listener, err := net.Listen("tcp", l.address)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s cannot listen on %s: %w; set %s to another port", l.name, l.address, err, prefix+l.setting))
+			faults = append(faults, fmt.Errorf("%s cannot listen on %s: %w (%s moves it, %sPORT_SHIFT moves all)", l.name, l.address, reason(err), prefix+l.setting, prefix))
 			continue
 		}
 		faults = append(faults, listener.Close())
@@ -203,12 +215,21 @@ func portsFree(p plan, running state) error {
 	return errors.Join(faults...)
 }
 
+// reason leaves out of an error what the sentence around it says already.
+func reason(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
 // spawn starts the supervisor in a session of its own, so that it outlives this command and
-// its terminal. The channel is closed when it ends while this command still runs.
-func (s *Stage) spawn() (<-chan struct{}, error) {
+// its terminal, and waits until it holds its lock.
+func (s *Stage) spawn(ctx context.Context) error {
 	output, err := os.OpenFile(s.in(logDir, itself+".log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer output.Close()
 	cmd := exec.Command(s.Program, "supervise")
@@ -216,14 +237,24 @@ func (s *Stage) spawn() (<-chan struct{}, error) {
 	cmd.Env = append(slices.Clone(s.Environ), prefix+"HOME="+s.Home)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	ended := make(chan struct{})
-	go func() { // ends with the supervisor or with this command, whichever is first
-		_ = cmd.Wait() // why it ended is in its state and its log
-		close(ended)
-	}()
-	return ended, nil
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // ends with the supervisor or with this command, whichever is first
+	look := time.NewTicker(pollEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case err := <-ended:
+			return s.explain(fmt.Errorf("it ended at once: %w", err), itself)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if pid, err := holder(s.in(keeperLock)); err != nil || pid != 0 {
+			return err
+		}
+	}
 }
 
 // demonstrate seeds a few products and places one order.
@@ -247,5 +278,5 @@ func (s *Stage) printURLs(p plan) {
 			s.say("%-10s http://%s/metrics", "", reachable(process.Debug))
 		}
 	}
-	s.say("%-10s .../log/   %-10s eval \"$(./setup.sh env)\"", "logs", "settings")
+	s.say("%-10s %s", "logs", s.in(logDir))
 }

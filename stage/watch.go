@@ -15,22 +15,18 @@ import (
 // tailLines is how many lines of a log an error quotes: enough for a panic's first frames.
 const tailLines = 25
 
-// watch says what the supervisor does until all of the plan has been started. The channel is
-// closed when the supervisor has ended; nil where that is not known.
-func (s *Stage) watch(ctx context.Context, p plan, ended <-chan struct{}) error {
+// errGone says that the supervisor has ended without being asked to.
+var errGone = errors.New("the supervisor has ended")
+
+// watch says what the supervisor does until all of the plan has been started. Errors: why it
+// could not be, with the log that explains it.
+func (s *Stage) watch(ctx context.Context, p plan) error {
 	look := time.NewTicker(pollEvery)
 	defer look.Stop()
 	for told := 0; ; {
-		gone := false
-		select {
-		case <-look.C:
-		case <-ended:
-			gone = true // one more look: it wrote why
-		case <-ctx.Done():
-			return fmt.Errorf("up: %w", ctx.Err())
-		}
-		st, err := s.readState()
-		if err != nil {
+		pid, errHolder := holder(s.in(keeperLock)) // before the state: a supervisor that ends has written why
+		st, errState := s.readState()
+		if err := errors.Join(errHolder, errState); err != nil {
 			return fmt.Errorf("up: %w", err)
 		}
 		if st.Asked != p.Asked { // it has not got to it yet
@@ -44,8 +40,13 @@ func (s *Stage) watch(ctx context.Context, p plan, ended <-chan struct{}) error 
 			return s.explain(errors.New(st.Fault), st.Blame)
 		case st.Settled:
 			return nil
-		case gone:
-			return s.explain(errors.New("the supervisor has ended"), itself)
+		case pid == 0:
+			return s.explain(errGone, itself)
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("up: %w", ctx.Err())
 		}
 	}
 }
@@ -74,6 +75,9 @@ func (s *Stage) whenAllReady(ctx context.Context, p plan) error {
 		}
 		if name, err := s.loops(before, waiting); err != nil {
 			return s.explain(err, name)
+		}
+		if pid, err := holder(s.in(keeperLock)); err != nil || pid == 0 {
+			return errors.Join(errGone, err)
 		}
 		select {
 		case <-look.C:

@@ -5,9 +5,11 @@ package tests
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -22,6 +24,7 @@ import (
 	"cartwright/internal/ids"
 	"cartwright/internal/servers"
 	"cartwright/internal/settings"
+	"cartwright/internal/store"
 	"cartwright/internal/testenv"
 	"cartwright/inventory"
 	"cartwright/jobs"
@@ -45,6 +48,8 @@ type shop struct {
 	env       map[string]string
 	url       string
 	inventory string // address of the first replica
+	replicas  map[string]int
+	pools     map[string]*sql.DB
 	client    *http.Client
 }
 
@@ -53,7 +58,11 @@ type options struct {
 	replicas map[string]int    // 1 of each service when it is not named; 0 leaves it out
 	env      map[string]string // settings, without the prefix
 	dsn, url string            // other ways to the servers, such as through a proxy
+	own      pair              // servers that nobody else uses, in place of the common ones
 }
+
+// pair is a database server and a broker.
+type pair struct{ dsn, url string }
 
 var runs = map[string]func(ctx context.Context, log *slog.Logger, environ []string) error{
 	"catalogue":       starter(catalogue.Run),
@@ -96,16 +105,20 @@ func (s *shop) count(o options, service string) int {
 // prepareShop makes the databases and decides all addresses, and starts nothing.
 func prepareShop(t testing.TB, o options) *shop {
 	t.Helper()
-	adminDSN, amqpURL := testenv.Servers(t)
-	s := &shop{t: t, namespace: testenv.Namespace(t), adminDSN: adminDSN, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}}
+	s := &shop{t: t, pools: map[string]*sql.DB{}, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}}
 	t.Cleanup(s.client.CloseIdleConnections)
-	testenv.DeleteTopology(t, jobs.Topology(s.namespace))
+	amqpURL := o.own.url
+	if s.adminDSN = o.own.dsn; o.own == (pair{}) {
+		s.adminDSN, amqpURL = testenv.Servers(t)
+		s.namespace = testenv.Namespace(t)
+		testenv.DeleteTopology(t, jobs.Topology(s.namespace))
+	}
 	for _, d := range schema.Databases() {
-		if err := schema.Migrate(t.Context(), adminDSN, s.namespace, d); err != nil {
+		if err := schema.Migrate(t.Context(), s.adminDSN, s.namespace, d); err != nil {
 			t.Fatal(err)
 		}
 	}
-	dsn := adminDSN
+	dsn := s.adminDSN
 	if o.dsn != "" {
 		dsn = o.dsn
 	}
@@ -113,8 +126,10 @@ func prepareShop(t testing.TB, o options) *shop {
 		amqpURL = o.url
 	}
 	s.env = map[string]string{"AMQP_URL": amqpURL, "NAMESPACE": s.namespace, "JOB_SECRET": "job-secret-of-the-tests", "STAFF_KEY": staffKey, "PAYMENTS_TEST_SLOW": "3s"}
+	s.replicas = map[string]int{}
 	for service := range runs {
 		upper := strings.ToUpper(service)
+		s.replicas[service] = s.count(o, service)
 		s.env[upper+"_DSN"] = dsn
 		var all []string
 		for i := range max(1, s.count(o, service)) {
@@ -196,166 +211,10 @@ func (s *shop) ready(service string, replica int) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// answer is what the gateway said.
-type answer struct {
-	code   int
-	header http.Header
-	raw    string
-	Status string `json:"status"`
-	Error  string `json:"error"`
-	JobID  string `json:"jobID"`
-	Order  string `json:"orderID"`
-}
-
-// ask makes one request. key may be empty.
-func (s *shop) ask(method, path, key string, body any) (answer, error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return answer{}, err
-	}
-	req, err := http.NewRequest(method, s.url+path, bytes.NewReader(raw))
-	if err != nil {
-		return answer{}, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if strings.HasPrefix(path, "/v1/products") && method != http.MethodGet {
-		req.Header.Set("Authorization", "Bearer "+staffKey)
-	}
-	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	said, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return answer{}, err
-	}
-	a := answer{code: resp.StatusCode, header: resp.Header, raw: string(said)}
-	json.Unmarshal(said, &a) //nolint:errcheck // not every answer is of this shape
-	return a, nil
-}
-
-// must is ask for requests that have to be answered.
-func (s *shop) must(method, path, key string, body any) answer {
-	s.t.Helper()
-	a, err := s.ask(method, path, key, body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return a
-}
-
-// product makes a product with stock.
-func (s *shop) product(id string, minor, units int64) {
-	s.t.Helper()
-	put := s.must(http.MethodPut, "/v1/products/"+id, "", map[string]any{"name": "The " + id, "price": map[string]any{"amount": minor, "currency": "EUR"}, "active": true})
-	if put.code/100 != 2 {
-		s.t.Fatalf("product %s: %d %s", id, put.code, put.raw)
-	}
-	stock := s.must(http.MethodPost, "/v1/products/"+id+"/stock", ids.New(), map[string]any{"delta": units, "kind": "finite"})
-	if stock.code/100 != 2 {
-		s.t.Fatalf("stock of %s: %d %s", id, stock.code, stock.raw)
-	}
-}
-
-func (s *shop) add(client, product string, quantity int64) answer {
-	s.t.Helper()
-	return s.must(http.MethodPost, "/addToCart", "", map[string]any{"clientID": client, "productID": product, "quantity": quantity})
-}
-
-// fill adds and insists.
-func (s *shop) fill(client, product string, quantity int64) {
-	s.t.Helper()
-	if a := s.add(client, product, quantity); a.code != http.StatusOK {
-		s.t.Fatalf("add %d of %s for %s: %d %s", quantity, product, client, a.code, a.raw)
-	}
-}
-
-func (s *shop) checkOut(client, method, key string) (answer, error) {
-	body := map[string]any{"clientID": client}
-	if method != "" {
-		body["paymentMethod"] = method
-	}
-	return s.ask(http.MethodPost, "/checkOutCart", key, body)
-}
-
-func (s *shop) mustCheckOut(client, method, key string) answer {
-	s.t.Helper()
-	a, err := s.checkOut(client, method, key)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return a
-}
-
-// amount is money as the API writes it.
-type amount struct {
-	Amount   int64  `json:"amount"`
-	Currency string `json:"currency"`
-}
-
-type item struct {
-	ProductID string  `json:"productID"`
-	Name      string  `json:"name"`
-	Quantity  int64   `json:"quantity"`
-	Price     *amount `json:"price"`
-}
-
-type cart struct {
-	ClientID string  `json:"clientID"`
-	Items    []item  `json:"items"`
-	Total    *amount `json:"total"`
-}
-
-type order struct {
-	OrderID  string  `json:"orderID"`
-	ClientID string  `json:"clientID"`
-	Status   string  `json:"status"`
-	Reason   string  `json:"reason"`
-	Items    []item  `json:"items"`
-	Total    *amount `json:"total"`
-}
-
-type stock struct {
-	OnHand, Reserved, Available int64
-}
-
-func read[T any](s *shop, path string) (value T) {
-	s.t.Helper()
-	a := s.must(http.MethodGet, path, "", nil)
-	if a.code != http.StatusOK {
-		s.t.Fatalf("GET %s: %d %s", path, a.code, a.raw)
-	}
-	if err := json.Unmarshal([]byte(a.raw), &value); err != nil {
-		s.t.Fatalf("GET %s: %v in %s", path, err, a.raw)
-	}
-	return value
-}
-
-func (s *shop) cart(client string) cart { s.t.Helper(); return read[cart](s, "/v1/carts/"+client) }
-func (s *shop) order(id string) order   { s.t.Helper(); return read[order](s, "/v1/orders/"+id) }
-func (s *shop) stock(product string) stock {
-	s.t.Helper()
-	return read[struct{ Stock stock }](s, "/v1/products/"+product).Stock
-}
-
-// ends waits until an order is no longer PENDING.
-func (s *shop) ends(id string) (o order) {
-	s.t.Helper()
-	testenv.Eventually(s.t, readyLimit, "order "+id+" has ended", func() bool {
-		a, err := s.ask(http.MethodGet, "/v1/orders/"+id, "", nil)
-		return err == nil && a.code == http.StatusOK && json.Unmarshal([]byte(a.raw), &o) == nil && o.Status != "PENDING"
-	})
-	return o
-}
-
 // agrees waits until nothing is on its way and all balances agree.
 func (s *shop) agrees() {
 	s.t.Helper()
-	db := testenv.Open(s.t, s.namespace+schema.Checkouts)
+	db := s.database(schema.Checkouts)
 	testenv.Eventually(s.t, readyLimit, "every checkout has ended", func() bool {
 		var open int
 		return db.QueryRow("SELECT COUNT(*) FROM orders WHERE due_at IS NOT NULL").Scan(&open) == nil && open == 0
@@ -372,10 +231,44 @@ func (s *shop) agrees() {
 // charges counts what the test provider has charged, and not given back, for an order.
 func (s *shop) charges(orderID string) (n int) {
 	s.t.Helper()
-	db := testenv.Open(s.t, s.namespace+schema.Payments)
+	db := s.database(schema.Payments)
 	err := db.QueryRow("SELECT COUNT(*) FROM test_provider_charges WHERE idempotency_key = ? AND outcome = 'charged' AND refunded_minor = 0", orderID).Scan(&n)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return n
+}
+
+// countOrders counts the checkouts in a state, or all of them.
+func (s *shop) countOrders(state string) (n int) {
+	s.t.Helper()
+	db := s.database(schema.Checkouts)
+	if err := db.QueryRow("SELECT COUNT(*) FROM orders WHERE ? IN ('', state)", state).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// database looks into one of the shop's databases, past every proxy.
+func (s *shop) database(name string) *sql.DB {
+	s.t.Helper()
+	if s.pools[name] == nil {
+		db, err := store.Open(s.adminDSN, s.namespace+name, 4)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { db.Close() })
+		s.pools[name] = db
+	}
+	return s.pools[name]
+}
+
+// lines gives what a reader holds, line by line.
+func lines(t testing.TB, from io.Reader) iter.Seq[string] {
+	t.Helper()
+	text, err := io.ReadAll(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Lines(string(text))
 }

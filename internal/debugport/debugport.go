@@ -55,7 +55,11 @@ func Serve(ctx context.Context, addr string, reg *prometheus.Registry, checks []
 		<-ctx.Done()
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
-		stopped <- server.Shutdown(end)
+		err := server.Shutdown(end)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = server.Close() // somebody takes a profile, which may last minutes
+		}
+		stopped <- err
 	}()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("debug port: %w", err)

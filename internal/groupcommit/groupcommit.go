@@ -8,6 +8,7 @@ package groupcommit
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type Options[In any] struct {
 	Lanes     int             // batches on their way at the same time: 1
 	Timeout   time.Duration   // for one flush: 10 s
 	Observe   func(calls int) // told the size of each batch
+	Round     *Round          // flushes in turn with other groups; Lanes is not used then
 }
 
 // Group gathers calls. Make one with New; it needs no closing, but Wait tells when it is idle.
@@ -73,7 +75,11 @@ func New[In, Out any](flush Flush[In, Out], opts Options[In]) *Group[In, Out] {
 	if opts.Observe == nil {
 		opts.Observe = func(int) {}
 	}
-	return &Group[In, Out]{flush: flush, opts: opts}
+	g := &Group[In, Out]{flush: flush, opts: opts}
+	if opts.Round != nil {
+		opts.Round.stations = append(opts.Round.stations, g)
+	}
+	return g
 }
 
 // Do adds one call to the next batch and waits for its answer. When ctx ends first, Do returns
@@ -103,6 +109,10 @@ func (g *Group[In, Out]) add(ctx context.Context, ins ...In) []*call[In, Out] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.waiting = append(g.waiting, calls...)
+	if g.opts.Round != nil {
+		g.opts.Round.wake(context.WithoutCancel(ctx))
+		return calls
+	}
 	for range min(len(calls), g.opts.Lanes-g.lanes) {
 		g.lanes++
 		g.idle.Add(1)
@@ -122,19 +132,34 @@ func (c *call[In, Out]) wait() Result[Out] {
 }
 
 // Wait returns when no batch is on its way.
-func (g *Group[In, Out]) Wait() { g.idle.Wait() }
+func (g *Group[In, Out]) Wait() {
+	if g.opts.Round != nil {
+		g.opts.Round.idle.Wait()
+	}
+	g.idle.Wait()
+}
 
 // lane flushes batch after batch until nobody waits.
 func (g *Group[In, Out]) lane(ctx context.Context) {
 	defer g.idle.Done()
-	for {
-		batch := g.next()
-		if len(batch) == 0 {
-			return
-		}
-		g.opts.Observe(len(batch))
-		g.run(ctx, batch)
+	for g.step(ctx) {
 	}
+}
+
+// step flushes one batch. It returns false when nobody waits.
+//
+// The callers of one batch are woken together and often meet again at the next group. Letting
+// those who can run go first keeps them together; else the first of them would be flushed alone,
+// and the batch would fall apart a little more at every stage.
+func (g *Group[In, Out]) step(ctx context.Context) bool {
+	runtime.Gosched()
+	batch := g.next()
+	if len(batch) == 0 {
+		return false
+	}
+	g.opts.Observe(len(batch))
+	g.run(ctx, batch)
+	return true
 }
 
 // next takes the oldest calls up to the limits. When it takes none, the lane is given up in the
@@ -160,7 +185,9 @@ func (g *Group[In, Out]) next() []*call[In, Out] {
 	g.waiting = g.waiting[taken:]
 	if len(batch) == 0 {
 		g.waiting = nil
-		g.lanes--
+		if g.opts.Round == nil {
+			g.lanes--
+		}
 	}
 	return batch
 }

@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -27,12 +28,14 @@ const (
 	// attemptsMax bounds tries that end with an error of ours, such as a panic. Silence is not
 	// counted: a job that waits for a database waits for as long as it takes.
 	attemptsMax = 5
-	// crashesMax is how often a job may be the only one in hand when its worker dies.
-	crashesMax = 3
 	// suspectAfter deliveries of one message, its worker may be dying of it: it is tried alone.
 	suspectAfter = 2
-	stopTimeout  = 25 * time.Second // for the jobs in hand when the process is asked to stop
-	settleTime   = 10 * time.Second
+	// crashesMax is how often a job may be the only suspect in hand when its worker dies.
+	crashesMax  = 3
+	stopTimeout = 25 * time.Second // for the jobs in hand when the process is asked to stop
+	settleTime  = 10 * time.Second
+	// settlePause is between tries to give a job its new home while the broker takes no messages.
+	settlePause = time.Second
 )
 
 // Handler does a job. It knows nothing of the broker: it returns nil when the job's effects are
@@ -51,7 +54,6 @@ type Consumer struct {
 	// tried again: whoever waits for the answer need not wait in the dark.
 	Delayed func(ctx context.Context, m Message, err error)
 
-	alone sync.Mutex // one suspect at a time
 	ready atomic.Bool
 }
 
@@ -70,102 +72,126 @@ func (c *Consumer) Run(ctx context.Context) error {
 }
 
 func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
-	ch, err := conn.Channel()
+	many, err := c.listen(conn, c.Queue, c.Prefetch)
 	if err != nil {
 		return err
 	}
-	if err := ch.Qos(c.Prefetch, 0, false); err != nil {
-		return err
-	}
-	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
-	cancelled := ch.NotifyCancel(make(chan string, 1))
-	deliveries, err := ch.Consume(c.Broker.Topology.queue(c.Queue), c.Name, false, false, false, false, nil)
+	alone, err := c.listen(conn, c.Queue.alone(), 1)
 	if err != nil {
-		return fmt.Errorf("queue %s: %w", c.Queue, err)
+		return err
 	}
 	c.ready.Store(true)
 	defer c.ready.Store(false)
 
 	hands := &sync.WaitGroup{}
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer giveUp()
+	defer hands.Wait()
+	defer giveUp() // after a lost connection, every job in hand belongs to somebody else
 	for {
 		select {
 		case <-ctx.Done():
-			return c.drain(ch, deliveries, hands, giveUp)
-		case reason := <-closed:
-			giveUp() // every job in hand belongs to somebody else now
-			hands.Wait()
+			return c.drain(hands, giveUp, many, alone)
+		case reason := <-many.closed:
 			return ended(reason)
-		case <-cancelled:
-			giveUp()
-			hands.Wait()
-			return fmt.Errorf("queue %s: %w: the broker cancelled the consumer", c.Queue, errEnded)
-		case d, open := <-deliveries:
+		case reason := <-alone.closed:
+			return ended(reason)
+		case <-many.cancelled:
+			return fmt.Errorf("%w: the consumer was cancelled", errEnded)
+		case <-alone.cancelled:
+			return fmt.Errorf("%w: the consumer was cancelled", errEnded)
+		case d, open := <-many.deliveries:
 			if !open {
-				deliveries = nil // closed says why
+				many.deliveries = nil // closed says why
 				continue
 			}
 			hands.Go(func() { c.take(work, d) })
+		case d, open := <-alone.deliveries:
+			if !open {
+				alone.deliveries = nil
+				continue
+			}
+			hands.Go(func() { c.takeAlone(work, d) })
 		}
 	}
 }
 
+// ear is one queue as it is heard on one connection.
+type ear struct {
+	channel    *amqp.Channel
+	tag        string
+	deliveries <-chan amqp.Delivery
+	closed     <-chan *amqp.Error
+	cancelled  <-chan string
+}
+
+func (c *Consumer) listen(conn *amqp.Connection, q Queue, prefetch int) (*ear, error) {
+	ch, err := conn.Channel()
+	if err != nil {
+		return nil, fmt.Errorf("channel: %w", err)
+	}
+	if err := ch.Qos(prefetch, 0, false); err != nil {
+		return nil, fmt.Errorf("prefetch: %w", err)
+	}
+	e := &ear{channel: ch, tag: c.Name + "." + string(q), closed: ch.NotifyClose(make(chan *amqp.Error, 1)), cancelled: ch.NotifyCancel(make(chan string, 1))}
+	if e.deliveries, err = ch.Consume(c.Broker.Topology.queue(q), e.tag, false, false, false, false, nil); err != nil {
+		return nil, fmt.Errorf("queue %s: %w", q, err)
+	}
+	return e, nil
+}
+
 // drain stops hearing, then lets the jobs in hand end, for a bounded time.
-func (c *Consumer) drain(ch *amqp.Channel, deliveries <-chan amqp.Delivery, hands *sync.WaitGroup, giveUp context.CancelFunc) error {
+func (c *Consumer) drain(hands *sync.WaitGroup, giveUp context.CancelFunc, ears ...*ear) error {
 	c.ready.Store(false)
-	cancelErr := ch.Cancel(c.Name, false)
-	for d := range deliveries { // what was already on its way here goes back untouched
-		if err := d.Nack(false, true); err != nil {
-			break
+	var err error
+	for _, e := range ears {
+		err = errors.Join(err, e.channel.Cancel(e.tag, false))
+		for d := range e.deliveries { // what was already on its way here goes back untouched
+			if d.Nack(false, true) != nil {
+				break
+			}
 		}
 	}
 	timer := time.AfterFunc(stopTimeout, giveUp)
 	defer timer.Stop()
 	hands.Wait()
-	return cancelErr
+	return err
 }
 
 // take sees one delivery through: is it whole, has it been dangerous, do it, settle it.
 func (c *Consumer) take(ctx context.Context, d amqp.Delivery) {
 	began := time.Now()
 	m, err := c.Broker.Keys.open(d)
-	if err == nil && suspect(d, m) {
-		c.isolate(ctx, d, m)
+	switch {
+	case err != nil:
+	case count(d.Headers["x-delivery-count"]) >= suspectAfter:
+		// The broker's count also grows for every innocent job that was prefetched beside a
+		// guilty one, so it is only a reason to look closely, never to bury.
+		c.move(ctx, d, m, "isolated", func(ctx context.Context) error {
+			return c.Publisher.toQueue(ctx, c.Queue.alone(), c.Broker.Keys.seal(m))
+		})
 		return
-	}
-	if err == nil {
-		if m.crashes > 0 {
-			c.alone.Lock()
-			defer c.alone.Unlock()
-		}
+	default:
 		err = c.handle(ctx, m)
-		if ctx.Err() != nil {
-			return // the delivery is not ours any more: the broker hands it to somebody
-		}
 	}
 	c.settle(ctx, d, m, err, began)
 }
 
-// suspect tells whether a worker died with this message in hand often enough to look at it
-// closely. The broker's count also grows for every innocent message that was prefetched beside a
-// guilty one, so it is only a reason to look, never to bury.
-func suspect(d amqp.Delivery, m Message) bool {
-	if m.crashes > 0 {
-		return d.Redelivered
+// takeAlone does a suspect, while this worker has no other: on this queue, the broker's count is
+// the number of workers that died with it.
+func (c *Consumer) takeAlone(ctx context.Context, d amqp.Delivery) {
+	began := time.Now()
+	m, err := c.Broker.Keys.open(d)
+	switch {
+	case err != nil:
+	case count(d.Headers["x-delivery-count"]) >= crashesMax:
+		err = fault.New(fault.Invalid, "crash", "a worker died %d times with only this job in hand", crashesMax)
+	default:
+		err = c.try(ctx, m) // once: others wait behind it
+		if fault.Is(err, fault.Unavailable) && ctx.Err() == nil && c.Delayed != nil {
+			c.Delayed(ctx, m, err)
+		}
 	}
-	return count(d.Headers["x-delivery-count"]) >= suspectAfter
-}
-
-// isolate sends a suspect round through the retry queue with a note of its own, so that it is
-// tried alone; after crashesMax of those, it is buried.
-func (c *Consumer) isolate(ctx context.Context, d amqp.Delivery, m Message) {
-	m.crashes++
-	if m.crashes > crashesMax {
-		c.settle(ctx, d, m, fault.New(fault.Invalid, "crash", "a worker died %d times with only this job in hand", crashesMax), time.Now())
-		return
-	}
-	c.moved(d, m, "isolated", c.Publisher.toQueue(ctx, c.Queue.retry(), c.Broker.Keys.seal(m)))
+	c.settle(ctx, d, m, err, began)
 }
 
 // handle tries the job until it has an answer. While something it needs is away, it stays in hand.
@@ -202,38 +228,41 @@ func (c *Consumer) try(ctx context.Context, m Message) (err error) {
 // settle is the one place where a job's fate is told to the broker. A job gets its new home
 // before it is acknowledged here, so a crash in between leaves two copies and never none.
 func (c *Consumer) settle(ctx context.Context, d amqp.Delivery, m Message, err error, began time.Time) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
-	outcome := "done"
-	var moveErr error
+	if ctx.Err() != nil {
+		return // the delivery is not ours any more: the broker hands it to somebody
+	}
+	tried, outcome := m, "done"
+	home := func(context.Context) error { return nil }
+	retry := func(ctx context.Context) error {
+		return c.Publisher.toQueue(ctx, c.Queue.retry(), c.Broker.Keys.seal(m))
+	}
 	switch {
 	case err == nil:
 	case fault.Is(err, fault.Unavailable):
-		outcome = "later"
-		moveErr = c.Publisher.toQueue(ctx, c.Queue.retry(), c.Broker.Keys.seal(m))
+		outcome, home = "later", retry
 	case fault.Is(err, fault.Internal) && m.Attempt+1 < attemptsMax:
-		outcome = "again"
 		m.Attempt++
-		moveErr = c.Publisher.toQueue(ctx, c.Queue.retry(), c.Broker.Keys.seal(m))
+		outcome, home = "again", retry
 	default:
-		outcome = "buried"
-		moveErr = c.bury(ctx, d, err)
+		outcome, home = "buried", func(ctx context.Context) error { return c.bury(ctx, d, err) }
 	}
-	c.log(ctx, m, outcome, err, time.Since(began))
-	c.moved(d, m, outcome, moveErr)
+	c.log(ctx, tried, outcome, err, time.Since(began))
+	c.move(ctx, d, m, outcome, home)
 }
 
-// moved acknowledges a delivery whose effects are saved or which has a new home. Without one, the
-// broker keeps it.
-func (c *Consumer) moved(d amqp.Delivery, m Message, outcome string, moveErr error) {
-	var err error
-	if moveErr != nil {
-		outcome = "returned"
-		err = d.Reject(true)
-	} else {
-		err = d.Ack(false)
+// move acknowledges a delivery once its effects are saved or it has a new home. While the broker
+// takes no messages it stays in hand: handing it back would only bring it here again at once.
+func (c *Consumer) move(ctx context.Context, d amqp.Delivery, m Message, outcome string, home func(context.Context) error) {
+	for moved := false; !moved; {
+		try, cancel := context.WithTimeout(ctx, settleTime)
+		err := home(try)
+		cancel()
+		if moved = err == nil; !moved && !pause(ctx, settlePause) {
+			c.Broker.Metrics.settled(c.Queue, m.Kind, "lost connection")
+			return
+		}
 	}
-	if err != nil { // the connection is gone, and the broker will deliver it again
+	if err := d.Ack(false); err != nil { // the connection is gone, and the broker will deliver it again
 		c.Broker.Log.Warn("job not settled", "queue", c.Queue, "job_id", m.ID, "error", err)
 		outcome = "lost connection"
 	}

@@ -14,7 +14,7 @@ type Depth struct {
 	Consumers int
 }
 
-// Depths looks at every work queue of the topology and its two companions, in that order.
+// Depths looks at every work queue of the topology and its companions, in that order.
 func (b Broker) Depths(ctx context.Context) ([]Depth, error) {
 	var depths []Depth
 	err := b.session(ctx, "depths", func(_ context.Context, conn *amqp.Connection) error {
@@ -23,7 +23,7 @@ func (b Broker) Depths(ctx context.Context) ([]Depth, error) {
 			return err
 		}
 		for _, w := range b.Topology.Work {
-			for _, q := range []Queue{w.Name, w.Name.retry(), w.Name.dead()} {
+			for _, q := range w.Name.all() {
 				state, err := ch.QueueDeclarePassive(b.Topology.queue(q), true, false, false, false, nil)
 				if err != nil {
 					return fmt.Errorf("queue %s: %w", q, err)

@@ -22,7 +22,6 @@ const (
 
 	headerSignature = "x-signature"
 	headerAttempt   = "x-attempt" // tries that ended with an error of ours
-	headerCrashes   = "x-crashes" // times it was in hand, alone, when a worker died
 	headerReason    = "x-reason"  // why it was buried
 	headerTrace     = "traceparent"
 )
@@ -37,7 +36,6 @@ type Message struct {
 	Correlation string // of that wait, never reused
 	Trace       string // W3C traceparent, empty when there is none
 	Attempt     int    // earlier tries that failed
-	crashes     int
 }
 
 var replyShape = regexp.MustCompile(`^reply\.[0-9a-f]{32}$`)
@@ -89,9 +87,6 @@ func (k Keys) seal(m Message) amqp.Publishing {
 	if m.Attempt > 0 {
 		headers[headerAttempt] = int32(m.Attempt)
 	}
-	if m.crashes > 0 {
-		headers[headerCrashes] = int32(m.crashes)
-	}
 	return amqp.Publishing{
 		ContentType:   contentType,
 		DeliveryMode:  amqp.Persistent,
@@ -109,7 +104,7 @@ func (k Keys) seal(m Message) amqp.Publishing {
 func (k Keys) open(d amqp.Delivery) (Message, error) {
 	m := Message{
 		ID: d.MessageId, Kind: d.Type, Body: d.Body, ReplyTo: d.ReplyTo, Correlation: d.CorrelationId,
-		Attempt: count(d.Headers[headerAttempt]), crashes: count(d.Headers[headerCrashes]),
+		Attempt: count(d.Headers[headerAttempt]),
 	}
 	m.Trace, _ = d.Headers[headerTrace].(string)
 	signature, _ := d.Headers[headerSignature].([]byte)

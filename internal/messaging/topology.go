@@ -12,14 +12,15 @@ import (
 type Topology struct {
 	Namespace string // put before every name, so that two installations can share a broker
 	Jobs      string // topic exchange: jobs by kind
-	Queues    string // direct exchange: each work queue and its two companions, by their own names
+	Queues    string // direct exchange: each work queue and its companions, by their own names
 	Replies   string // direct exchange: each waiting process's own queue, by its name
 	Events    string // topic exchange: what happened, by type
 	Work      []WorkQueue
 }
 
-// WorkQueue is a durable quorum queue of jobs with two companions: <name>.retry, which hands
-// jobs back after RetryAfter, and <name>.dead, where jobs wait for people.
+// WorkQueue is a durable quorum queue of jobs with three companions: <name>.retry, which hands
+// jobs back after RetryAfter, <name>.alone, whose jobs are done one by one because a worker may
+// have died of one of them, and <name>.dead, where jobs wait for people.
 type WorkQueue struct {
 	Name Queue
 	Keys []string // binding keys on the exchange of jobs
@@ -35,12 +36,16 @@ const (
 	lengthMax = 1_000_000
 	// deliveryLimit is the broker's own last net under a job that kills its worker again and
 	// again. It counts for every job that was prefetched at a crash, so it is high; the guilty
-	// one is found by our own count long before.
+	// one is found in the queue of those that are done alone, long before.
 	deliveryLimit = 50
 )
 
 func (q Queue) retry() Queue { return q + ".retry" }
+func (q Queue) alone() Queue { return q + ".alone" }
 func (q Queue) dead() Queue  { return q + ".dead" }
+
+// all lists a work queue and its companions.
+func (q Queue) all() []Queue { return []Queue{q, q.retry(), q.alone(), q.dead()} }
 
 // Dead is the name of the queue where the jobs of q wait for people.
 func (q Queue) Dead() Queue { return q.dead() }
@@ -88,6 +93,7 @@ func (t Topology) declareWork(ch *amqp.Channel, w WorkQueue) error {
 	}{
 		{w.Name.dead(), quorum("", nil)},
 		{w.Name, quorum(w.Name.dead(), amqp.Table{"x-delivery-limit": int32(deliveryLimit), "x-max-length": int32(lengthMax)})},
+		{w.Name.alone(), quorum(w.Name.dead(), amqp.Table{"x-delivery-limit": int32(deliveryLimit)})},
 		{w.Name.retry(), quorum(w.Name, amqp.Table{"x-message-ttl": int32(RetryAfter.Milliseconds())})},
 	}
 	for _, q := range queues {
@@ -119,7 +125,7 @@ func (t Topology) Delete(conn *amqp.Connection) error {
 	}
 	defer ch.Close()
 	for _, w := range t.Work {
-		for _, q := range []Queue{w.Name, w.Name.retry(), w.Name.dead()} {
+		for _, q := range w.Name.all() {
 			if _, err := ch.QueueDelete(t.queue(q), false, false, false); err != nil {
 				return fmt.Errorf("queue %s: %w", t.queue(q), err)
 			}

@@ -19,6 +19,8 @@ func (a Amount) Plus(b Amount) (Amount, error) {
 	switch {
 	case a == Amount{}:
 		return b, nil
+	case b == Amount{}:
+		return a, nil
 	case a.Currency != b.Currency:
 		return Amount{}, fmt.Errorf("cannot add %s to %s", b.Currency, a.Currency)
 	case b.Minor > 0 && a.Minor > math.MaxInt64-b.Minor, b.Minor < 0 && a.Minor < math.MinInt64-b.Minor:

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	batchMax    = 500
-	idlePause   = 100 * time.Millisecond
-	failPause   = time.Second
-	publishTime = 10 * time.Second
-	lockTime    = 5 * time.Second
+	batchMax  = 500
+	idlePause = 100 * time.Millisecond
+	failPause = time.Second
+	moveTime  = 10 * time.Second
+	lockTime  = 5 * time.Second
 )
 
 // Event is what a service has to tell. Data becomes the CloudEvent's data.
@@ -63,27 +63,30 @@ type Relay struct {
 // Run relays until ctx ends, and then once more what is still there.
 func (r Relay) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := r.holding(ctx, func(conn *sql.Conn) error {
-			for ctx.Err() == nil {
-				moved, err := r.move(ctx, conn)
-				if err != nil {
-					return err
-				}
-				if moved < batchMax && !sleep(ctx, idlePause) {
-					last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTime)
-					defer cancel()
-					_, err := r.move(last, conn)
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := r.holding(ctx, func(conn *sql.Conn) error { return r.relay(ctx, conn) }); err != nil {
 			r.Log.WarnContext(ctx, "events wait", "database", r.Database, "error", err)
 			sleep(ctx, failPause)
 		}
 	}
 	return nil
+}
+
+// relay moves events for as long as it may. It does not stop within a move, which would only
+// publish the same events again later.
+func (r Relay) relay(ctx context.Context, conn *sql.Conn) error {
+	for {
+		ending := ctx.Err() != nil // before the move, so that it sees all that was saved before the end
+		moved, err := r.move(context.WithoutCancel(ctx), conn)
+		switch {
+		case err != nil:
+			return err
+		case moved == batchMax:
+		case ending:
+			return nil
+		default:
+			sleep(ctx, idlePause)
+		}
+	}
 }
 
 // holding runs fn on a connection that holds the relay's lock, or returns after lockTime when
@@ -113,13 +116,13 @@ func (r Relay) holding(ctx context.Context, fn func(*sql.Conn) error) error {
 // move publishes the oldest events and deletes exactly those. A number below the last one may
 // still be in an uncommitted transaction, so the rows are named and not cut off at a number.
 func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, moveTime)
+	defer cancel()
 	numbers, events, err := r.oldest(ctx, conn)
 	if err != nil || len(events) == 0 {
 		return 0, store.Classify(err)
 	}
-	publish, cancel := context.WithTimeout(ctx, publishTime)
-	defer cancel()
-	if err := r.Publisher.PublishEvents(publish, events); err != nil {
+	if err := r.Publisher.PublishEvents(ctx, events); err != nil {
 		return 0, err
 	}
 	_, err = conn.ExecContext(ctx, "DELETE FROM outbox WHERE id IN "+store.In(len(numbers)), store.Args(numbers)...)
@@ -166,13 +169,12 @@ func (r Relay) cloudEvent(e messaging.Event, subject string, data []byte) ([]byt
 	}{"1.0", e.ID, r.Source, e.Type, subject, e.Time.UTC().Format(time.RFC3339Nano), "application/json", data})
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits, or returns earlier when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }

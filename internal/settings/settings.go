@@ -12,8 +12,10 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -39,10 +41,10 @@ func Load(environ []string, dst any) error {
 	switch {
 	case errors.As(err, &several):
 		for _, e := range several.Errors {
-			faults = append(faults, plain(e))
+			faults = append(faults, plain(e, dst))
 		}
 	case err != nil:
-		faults = append(faults, plain(err))
+		faults = append(faults, plain(err, dst))
 	}
 	if c, ok := dst.(Checker); ok && len(faults) == 0 {
 		faults = c.Check()
@@ -61,7 +63,8 @@ func Load(environ []string, dst any) error {
 // tell which one counts.
 func withFiles(environ []string) (values map[string]string, faults []error) {
 	values = env.ToMap(environ)
-	for key, path := range values {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		path := values[key]
 		plainKey, isFile := strings.CutSuffix(key, fileSuffix)
 		if !isFile || !strings.HasPrefix(key, Prefix) || path == "" {
 			continue
@@ -82,7 +85,7 @@ func withFiles(environ []string) (values map[string]string, faults []error) {
 
 // plain words an error of the library so that it names the key and not the Go field. Values are
 // not repeated: they may be secret.
-func plain(err error) error {
+func plain(err error, dst any) error {
 	var parse env.ParseError
 	var missing env.VarIsNotSetError
 	var empty env.EmptyVarError
@@ -92,7 +95,7 @@ func plain(err error) error {
 	case errors.As(err, &empty):
 		return fmt.Errorf("%s is empty", empty.Key)
 	case errors.As(err, &parse):
-		return fmt.Errorf("the value for %s is no %s", parse.Name, parse.Type)
+		return fmt.Errorf("the value of %s is no %s", strings.Join(keysOf(dst, parse), " or "), parse.Type)
 	}
 	return err
 }
@@ -104,25 +107,38 @@ type Setting struct {
 }
 
 // Describe lists the settings of a struct in their order.
-func Describe(dst any) []Setting {
-	return describe(reflect.TypeOf(dst))
+func Describe(dst any) (all []Setting) {
+	walk(reflect.TypeOf(dst), func(f reflect.StructField, key, rules string) {
+		required := strings.Contains(rules, "required") || strings.Contains(rules, "notEmpty")
+		all = append(all, Setting{key, f.Tag.Get("envDefault"), f.Tag.Get("help"), required})
+	})
+	return all
 }
 
-func describe(t reflect.Type) (all []Setting) {
+// keysOf finds the key of a field that could not be parsed: the library tells the field only.
+func keysOf(dst any, e env.ParseError) (keys []string) {
+	walk(reflect.TypeOf(dst), func(f reflect.StructField, key, _ string) {
+		if f.Name == e.Name && f.Type == e.Type {
+			keys = append(keys, key)
+		}
+	})
+	return keys
+}
+
+// walk visits every field that is a setting, also those of structs inside.
+func walk(t reflect.Type, visit func(f reflect.StructField, key, rules string)) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag, ok := f.Tag.Lookup("env")
-		if !ok {
-			if f.Type.Kind() == reflect.Struct {
-				all = append(all, describe(f.Type)...)
-			}
-			continue
+		switch {
+		case ok:
+			key, rules, _ := strings.Cut(tag, ",")
+			visit(f, Prefix+key, rules)
+		case f.Type.Kind() == reflect.Struct:
+			walk(f.Type, visit)
 		}
-		key, rest, _ := strings.Cut(tag, ",")
-		all = append(all, Setting{Prefix + key, f.Tag.Get("envDefault"), f.Tag.Get("help"), strings.Contains(rest, "required") || strings.Contains(rest, "notEmpty")})
 	}
-	return all
 }

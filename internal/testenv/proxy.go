@@ -10,6 +10,9 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
+// bufferSize is what a proxy carries at a time.
+const bufferSize = 32 << 10
+
 // Proxy stands between a client and a server, and breaks what is between them when asked. It
 // knows nothing of what it carries.
 type Proxy struct {
@@ -17,17 +20,65 @@ type Proxy struct {
 	target   string
 	hands    sync.WaitGroup
 
+	requests, replies gate
+
 	mu    sync.Mutex
 	down  bool
 	pairs map[*pair]bool
 }
 
 // pair is a connection and its other half.
-type pair struct{ client, server net.Conn }
+type pair struct {
+	client, server net.Conn
+	gone           chan struct{}
+	once           sync.Once
+}
 
 func (p *pair) close() {
-	p.client.Close()
-	p.server.Close()
+	p.once.Do(func() {
+		close(p.gone)
+		p.client.Close()
+		p.server.Close()
+	})
+}
+
+// gate is what every byte of one direction passes.
+type gate struct {
+	mu     sync.Mutex
+	opened chan struct{} // nil while the gate is open
+}
+
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.opened == nil {
+		g.opened = make(chan struct{})
+	}
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.opened != nil {
+		close(g.opened)
+		g.opened = nil
+	}
+}
+
+// pass waits until the gate is open, and tells whether it was before gone.
+func (g *gate) pass(gone <-chan struct{}) bool {
+	g.mu.Lock()
+	opened := g.opened
+	g.mu.Unlock()
+	if opened == nil {
+		return true
+	}
+	select {
+	case <-opened:
+		return true
+	case <-gone:
+		return false
+	}
 }
 
 // NewProxy starts a proxy in front of target, a host:port. It ends with the test.
@@ -67,8 +118,20 @@ func (p *Proxy) Cut() {
 	p.Drop()
 }
 
-// Heal carries connections again.
+// Hold keeps every byte back, of old connections and of new ones, until Heal: a black hole.
+func (p *Proxy) Hold() {
+	p.requests.shut()
+	p.replies.shut()
+}
+
+// Mute keeps back what the server says, until Heal: what it was asked, it does. With Drop after
+// it, nobody ever hears what became of that.
+func (p *Proxy) Mute() { p.replies.shut() }
+
+// Heal carries connections again, and first what was kept back.
 func (p *Proxy) Heal() {
+	p.requests.open()
+	p.replies.open()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = false
@@ -90,20 +153,31 @@ func (p *Proxy) carry(client net.Conn) {
 		client.Close()
 		return
 	}
-	both := &pair{client, server}
+	both := &pair{client: client, server: server, gone: make(chan struct{})}
 	defer both.close()
 	if !p.keep(both) {
 		return
 	}
 	defer p.forget(both)
 	var ways sync.WaitGroup
-	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
-		ways.Go(func() {
-			io.Copy(way[0], way[1]) //nolint:errcheck // a broken connection is what a proxy is for
-			both.close()
-		})
-	}
+	ways.Go(func() { both.pump(server, client, &p.requests) })
+	ways.Go(func() { both.pump(client, server, &p.replies) })
 	ways.Wait()
+}
+
+// pump carries one direction until either end is gone.
+func (p *pair) pump(to io.Writer, from io.Reader, through *gate) {
+	defer p.close()
+	buffer := make([]byte, bufferSize)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 && !through.pass(p.gone) {
+			return
+		}
+		if _, writeErr := to.Write(buffer[:n]); err != nil || writeErr != nil {
+			return
+		}
+	}
 }
 
 func (p *Proxy) keep(both *pair) bool {

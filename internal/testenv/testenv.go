@@ -39,7 +39,12 @@ var private struct {
 
 // Main runs a package's tests, ends the servers that were started for them, and fails when a
 // goroutine is left behind. Call it from TestMain.
-func Main(m *testing.M) { goleak.VerifyTestMain(runThenStop{m}) }
+func Main(m *testing.M) {
+	goleak.VerifyTestMain(runThenStop{m},
+		// fasthttp's own housekeeping sleeps on for seconds after its server has stopped.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
 
 // runThenStop ends the servers before goroutines are counted: each process has one that waits.
 type runThenStop struct{ m *testing.M }

@@ -7,6 +7,7 @@
 package paymentspb
 
 import (
+	faultpb "cartwright/proto/faultpb"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -187,6 +188,149 @@ func (x *ChargeResponse) GetState() State {
 	return State_STATE_UNSPECIFIED
 }
 
+type ChargeBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 256.
+	Requests      []*ChargeRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChargeBatchRequest) Reset() {
+	*x = ChargeBatchRequest{}
+	mi := &file_paymentspb_payments_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChargeBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChargeBatchRequest) ProtoMessage() {}
+
+func (x *ChargeBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_paymentspb_payments_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChargeBatchRequest.ProtoReflect.Descriptor instead.
+func (*ChargeBatchRequest) Descriptor() ([]byte, []int) {
+	return file_paymentspb_payments_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ChargeBatchRequest) GetRequests() []*ChargeRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+type ChargeBatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result per request, in the same order.
+	Results       []*ChargeResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChargeBatchResponse) Reset() {
+	*x = ChargeBatchResponse{}
+	mi := &file_paymentspb_payments_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChargeBatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChargeBatchResponse) ProtoMessage() {}
+
+func (x *ChargeBatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_paymentspb_payments_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChargeBatchResponse.ProtoReflect.Descriptor instead.
+func (*ChargeBatchResponse) Descriptor() ([]byte, []int) {
+	return file_paymentspb_payments_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ChargeBatchResponse) GetResults() []*ChargeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type ChargeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	State State                  `protobuf:"varint,1,opt,name=state,proto3,enum=cartwright.payments.v1.State" json:"state,omitempty"`
+	// Why not, when the charge was refused or failed.
+	Fault         *faultpb.Fault `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChargeResult) Reset() {
+	*x = ChargeResult{}
+	mi := &file_paymentspb_payments_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChargeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChargeResult) ProtoMessage() {}
+
+func (x *ChargeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_paymentspb_payments_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChargeResult.ProtoReflect.Descriptor instead.
+func (*ChargeResult) Descriptor() ([]byte, []int) {
+	return file_paymentspb_payments_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ChargeResult) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *ChargeResult) GetFault() *faultpb.Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
 type RefundRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	PaymentId string                 `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
@@ -198,7 +342,7 @@ type RefundRequest struct {
 
 func (x *RefundRequest) Reset() {
 	*x = RefundRequest{}
-	mi := &file_paymentspb_payments_proto_msgTypes[2]
+	mi := &file_paymentspb_payments_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -210,7 +354,7 @@ func (x *RefundRequest) String() string {
 func (*RefundRequest) ProtoMessage() {}
 
 func (x *RefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentspb_payments_proto_msgTypes[2]
+	mi := &file_paymentspb_payments_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -223,7 +367,7 @@ func (x *RefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefundRequest.ProtoReflect.Descriptor instead.
 func (*RefundRequest) Descriptor() ([]byte, []int) {
-	return file_paymentspb_payments_proto_rawDescGZIP(), []int{2}
+	return file_paymentspb_payments_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RefundRequest) GetPaymentId() string {
@@ -248,7 +392,7 @@ type RefundResponse struct {
 
 func (x *RefundResponse) Reset() {
 	*x = RefundResponse{}
-	mi := &file_paymentspb_payments_proto_msgTypes[3]
+	mi := &file_paymentspb_payments_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -260,7 +404,7 @@ func (x *RefundResponse) String() string {
 func (*RefundResponse) ProtoMessage() {}
 
 func (x *RefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_paymentspb_payments_proto_msgTypes[3]
+	mi := &file_paymentspb_payments_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -273,14 +417,14 @@ func (x *RefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefundResponse.ProtoReflect.Descriptor instead.
 func (*RefundResponse) Descriptor() ([]byte, []int) {
-	return file_paymentspb_payments_proto_rawDescGZIP(), []int{3}
+	return file_paymentspb_payments_proto_rawDescGZIP(), []int{6}
 }
 
 var File_paymentspb_payments_proto protoreflect.FileDescriptor
 
 const file_paymentspb_payments_proto_rawDesc = "" +
 	"\n" +
-	"\x19paymentspb/payments.proto\x12\x16cartwright.payments.v1\"\x85\x01\n" +
+	"\x19paymentspb/payments.proto\x12\x16cartwright.payments.v1\x1a\x13faultpb/fault.proto\"\x85\x01\n" +
 	"\rChargeRequest\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12!\n" +
@@ -288,7 +432,14 @@ const file_paymentspb_payments_proto_rawDesc = "" +
 	"\bcurrency\x18\x03 \x01(\tR\bcurrency\x12\x16\n" +
 	"\x06method\x18\x04 \x01(\tR\x06method\"E\n" +
 	"\x0eChargeResponse\x123\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x1d.cartwright.payments.v1.StateR\x05state\"F\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1d.cartwright.payments.v1.StateR\x05state\"W\n" +
+	"\x12ChargeBatchRequest\x12A\n" +
+	"\brequests\x18\x01 \x03(\v2%.cartwright.payments.v1.ChargeRequestR\brequests\"U\n" +
+	"\x13ChargeBatchResponse\x12>\n" +
+	"\aresults\x18\x01 \x03(\v2$.cartwright.payments.v1.ChargeResultR\aresults\"u\n" +
+	"\fChargeResult\x123\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1d.cartwright.payments.v1.StateR\x05state\x120\n" +
+	"\x05fault\x18\x02 \x01(\v2\x1a.cartwright.fault.v1.FaultR\x05fault\"F\n" +
 	"\rRefundRequest\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12\x16\n" +
@@ -297,9 +448,10 @@ const file_paymentspb_payments_proto_rawDesc = "" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_CHARGED\x10\x01\x12\x11\n" +
-	"\rSTATE_PENDING\x10\x022\xbc\x01\n" +
+	"\rSTATE_PENDING\x10\x022\xa4\x02\n" +
 	"\bPayments\x12W\n" +
-	"\x06Charge\x12%.cartwright.payments.v1.ChargeRequest\x1a&.cartwright.payments.v1.ChargeResponse\x12W\n" +
+	"\x06Charge\x12%.cartwright.payments.v1.ChargeRequest\x1a&.cartwright.payments.v1.ChargeResponse\x12f\n" +
+	"\vChargeBatch\x12*.cartwright.payments.v1.ChargeBatchRequest\x1a+.cartwright.payments.v1.ChargeBatchResponse\x12W\n" +
 	"\x06Refund\x12%.cartwright.payments.v1.RefundRequest\x1a&.cartwright.payments.v1.RefundResponseB\x1dZ\x1bcartwright/proto/paymentspbb\x06proto3"
 
 var (
@@ -315,25 +467,35 @@ func file_paymentspb_payments_proto_rawDescGZIP() []byte {
 }
 
 var file_paymentspb_payments_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_paymentspb_payments_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_paymentspb_payments_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_paymentspb_payments_proto_goTypes = []any{
-	(State)(0),             // 0: cartwright.payments.v1.State
-	(*ChargeRequest)(nil),  // 1: cartwright.payments.v1.ChargeRequest
-	(*ChargeResponse)(nil), // 2: cartwright.payments.v1.ChargeResponse
-	(*RefundRequest)(nil),  // 3: cartwright.payments.v1.RefundRequest
-	(*RefundResponse)(nil), // 4: cartwright.payments.v1.RefundResponse
+	(State)(0),                  // 0: cartwright.payments.v1.State
+	(*ChargeRequest)(nil),       // 1: cartwright.payments.v1.ChargeRequest
+	(*ChargeResponse)(nil),      // 2: cartwright.payments.v1.ChargeResponse
+	(*ChargeBatchRequest)(nil),  // 3: cartwright.payments.v1.ChargeBatchRequest
+	(*ChargeBatchResponse)(nil), // 4: cartwright.payments.v1.ChargeBatchResponse
+	(*ChargeResult)(nil),        // 5: cartwright.payments.v1.ChargeResult
+	(*RefundRequest)(nil),       // 6: cartwright.payments.v1.RefundRequest
+	(*RefundResponse)(nil),      // 7: cartwright.payments.v1.RefundResponse
+	(*faultpb.Fault)(nil),       // 8: cartwright.fault.v1.Fault
 }
 var file_paymentspb_payments_proto_depIdxs = []int32{
 	0, // 0: cartwright.payments.v1.ChargeResponse.state:type_name -> cartwright.payments.v1.State
-	1, // 1: cartwright.payments.v1.Payments.Charge:input_type -> cartwright.payments.v1.ChargeRequest
-	3, // 2: cartwright.payments.v1.Payments.Refund:input_type -> cartwright.payments.v1.RefundRequest
-	2, // 3: cartwright.payments.v1.Payments.Charge:output_type -> cartwright.payments.v1.ChargeResponse
-	4, // 4: cartwright.payments.v1.Payments.Refund:output_type -> cartwright.payments.v1.RefundResponse
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	1, // 1: cartwright.payments.v1.ChargeBatchRequest.requests:type_name -> cartwright.payments.v1.ChargeRequest
+	5, // 2: cartwright.payments.v1.ChargeBatchResponse.results:type_name -> cartwright.payments.v1.ChargeResult
+	0, // 3: cartwright.payments.v1.ChargeResult.state:type_name -> cartwright.payments.v1.State
+	8, // 4: cartwright.payments.v1.ChargeResult.fault:type_name -> cartwright.fault.v1.Fault
+	1, // 5: cartwright.payments.v1.Payments.Charge:input_type -> cartwright.payments.v1.ChargeRequest
+	3, // 6: cartwright.payments.v1.Payments.ChargeBatch:input_type -> cartwright.payments.v1.ChargeBatchRequest
+	6, // 7: cartwright.payments.v1.Payments.Refund:input_type -> cartwright.payments.v1.RefundRequest
+	2, // 8: cartwright.payments.v1.Payments.Charge:output_type -> cartwright.payments.v1.ChargeResponse
+	4, // 9: cartwright.payments.v1.Payments.ChargeBatch:output_type -> cartwright.payments.v1.ChargeBatchResponse
+	7, // 10: cartwright.payments.v1.Payments.Refund:output_type -> cartwright.payments.v1.RefundResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_paymentspb_payments_proto_init() }
@@ -347,7 +509,7 @@ func file_paymentspb_payments_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_paymentspb_payments_proto_rawDesc), len(file_paymentspb_payments_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Payments_Charge_FullMethodName = "/cartwright.payments.v1.Payments/Charge"
-	Payments_Refund_FullMethodName = "/cartwright.payments.v1.Payments/Refund"
+	Payments_Charge_FullMethodName      = "/cartwright.payments.v1.Payments/Charge"
+	Payments_ChargeBatch_FullMethodName = "/cartwright.payments.v1.Payments/ChargeBatch"
+	Payments_Refund_FullMethodName      = "/cartwright.payments.v1.Payments/Refund"
 )
 
 // PaymentsClient is the client API for Payments service.
@@ -33,6 +34,9 @@ type PaymentsClient interface {
 	// Charge asks for the money, or for what became of asking. FAILED_PRECONDITION: declined, or
 	// the payment was already given back (a tombstone). ALREADY_EXISTS: same ID, other amount or method.
 	Charge(ctx context.Context, in *ChargeRequest, opts ...grpc.CallOption) (*ChargeResponse, error)
+	// ChargeBatch asks for many payments at once, answers for each apart, and waits for the provider
+	// only a moment: what it has not decided by then is STATE_PENDING.
+	ChargeBatch(ctx context.Context, in *ChargeBatchRequest, opts ...grpc.CallOption) (*ChargeBatchResponse, error)
 	// Refund makes sure that no money is or will be taken under this ID: it cancels at the provider
 	// first, and refunds when the charge had already succeeded. An unknown payment is marked as
 	// cancelled, so that a late Charge is refused. UNAVAILABLE: not known yet; ask again, and give
@@ -52,6 +56,16 @@ func (c *paymentsClient) Charge(ctx context.Context, in *ChargeRequest, opts ...
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChargeResponse)
 	err := c.cc.Invoke(ctx, Payments_Charge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *paymentsClient) ChargeBatch(ctx context.Context, in *ChargeBatchRequest, opts ...grpc.CallOption) (*ChargeBatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChargeBatchResponse)
+	err := c.cc.Invoke(ctx, Payments_ChargeBatch_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +92,9 @@ type PaymentsServer interface {
 	// Charge asks for the money, or for what became of asking. FAILED_PRECONDITION: declined, or
 	// the payment was already given back (a tombstone). ALREADY_EXISTS: same ID, other amount or method.
 	Charge(context.Context, *ChargeRequest) (*ChargeResponse, error)
+	// ChargeBatch asks for many payments at once, answers for each apart, and waits for the provider
+	// only a moment: what it has not decided by then is STATE_PENDING.
+	ChargeBatch(context.Context, *ChargeBatchRequest) (*ChargeBatchResponse, error)
 	// Refund makes sure that no money is or will be taken under this ID: it cancels at the provider
 	// first, and refunds when the charge had already succeeded. An unknown payment is marked as
 	// cancelled, so that a late Charge is refused. UNAVAILABLE: not known yet; ask again, and give
@@ -95,6 +112,9 @@ type UnimplementedPaymentsServer struct{}
 
 func (UnimplementedPaymentsServer) Charge(context.Context, *ChargeRequest) (*ChargeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Charge not implemented")
+}
+func (UnimplementedPaymentsServer) ChargeBatch(context.Context, *ChargeBatchRequest) (*ChargeBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChargeBatch not implemented")
 }
 func (UnimplementedPaymentsServer) Refund(context.Context, *RefundRequest) (*RefundResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Refund not implemented")
@@ -138,6 +158,24 @@ func _Payments_Charge_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Payments_ChargeBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChargeBatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PaymentsServer).ChargeBatch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Payments_ChargeBatch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PaymentsServer).ChargeBatch(ctx, req.(*ChargeBatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Payments_Refund_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RefundRequest)
 	if err := dec(in); err != nil {
@@ -166,6 +204,10 @@ var Payments_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Charge",
 			Handler:    _Payments_Charge_Handler,
+		},
+		{
+			MethodName: "ChargeBatch",
+			Handler:    _Payments_ChargeBatch_Handler,
 		},
 		{
 			MethodName: "Refund",

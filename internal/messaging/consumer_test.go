@@ -1,0 +1,262 @@
+package messaging_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"cartwright/internal/fault"
+	"cartwright/internal/messaging"
+)
+
+// E7, E8, E14: what a handler returns decides what becomes of a job.
+func TestEachEndOfAJobHasItsPlace(t *testing.T) {
+	t.Parallel()
+	y, d := open(t), newDesk()
+	y.consume(y.broker, &messaging.Consumer{Handle: d.handle})
+
+	y.publish("done")
+	d.next(t).answer <- nil
+
+	y.publish("never")
+	d.next(t).answer <- fault.InvalidField("body", "makes no sense")
+	if dead := y.take(work.Dead()); dead.MessageId != "never" || dead.Headers["x-reason"] != "body: makes no sense" || string(dead.Body) != "body of never" {
+		t.Errorf("buried %+v", dead)
+	}
+
+	y.publish("again")
+	d.next(t).answer <- errors.New("a fault of ours")
+	second := d.next(t)
+	second.answer <- nil
+	if second.job.ID != "again" || second.job.Attempt != 1 || string(second.job.Body) != "body of again" {
+		t.Errorf("the second try is %+v", second.job)
+	}
+
+	last := job("last")
+	last.Attempt = 4
+	if err := y.publisher.PublishJob(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	d.next(t).answer <- errors.New("a fault of ours")
+	if dead := y.take(work.Dead()); dead.MessageId != "last" || dead.Headers["x-reason"] != "a fault of ours" {
+		t.Errorf("buried %+v", dead)
+	}
+	y.empty()
+}
+
+// empty checks that nothing is left anywhere.
+func (y *yard) empty() {
+	y.t.Helper()
+	for _, q := range []messaging.Queue{work, "work.alone", work.Retry(), work.Dead()} {
+		y.eventually(fmt.Sprintf("%s is empty", q), func() bool { return y.waiting(q) == 0 })
+	}
+}
+
+// E6: silence costs no attempt. The job stays in hand for a while, then waits in the retry queue.
+func TestAJobOutwaitsWhatIsAway(t *testing.T) {
+	t.Parallel()
+	y := open(t)
+	var tries, told atomic.Int32
+	var back atomic.Bool
+	var attempt atomic.Int32
+	y.consume(y.broker, &messaging.Consumer{
+		Handle: func(_ context.Context, m messaging.Message) error {
+			tries.Add(1)
+			attempt.Store(int32(m.Attempt))
+			if !back.Load() {
+				return fault.Away("the database", nil)
+			}
+			return nil
+		},
+		Delayed: func(context.Context, messaging.Message, error) { told.Add(1) },
+	})
+	y.publish("waits")
+	y.eventually("the job is tried in hand", func() bool { return tries.Load() > 3 })
+	if told.Load() != 1 {
+		t.Errorf("told %d times of one delay", told.Load())
+	}
+	y.eventually("the job waits in the retry queue", func() bool { return y.waiting(work.Retry()) == 1 })
+	before := tries.Load()
+	back.Store(true)
+	y.eventually("the job is tried again", func() bool { return tries.Load() == before+1 })
+	if attempt.Load() != 0 {
+		t.Errorf("silence cost %d attempts", attempt.Load())
+	}
+	y.empty()
+}
+
+// E14
+func TestAPanicCostsAnAttemptAndNotTheWorker(t *testing.T) {
+	t.Parallel()
+	y, c := open(t), &counter{}
+	y.consume(y.broker, &messaging.Consumer{Handle: func(ctx context.Context, m messaging.Message) error {
+		if m.ID == "bad" && m.Attempt == 0 {
+			panic("so bad")
+		}
+		return c.handle(ctx, m)
+	}})
+	y.publish("bad")
+	y.publish("good")
+	y.eventually("the good one is done, then the bad one", func() bool { return c.distinct() == 2 })
+	y.empty()
+}
+
+// E7, K7: what no gateway of ours has written is buried unread.
+func TestAForgedMessageIsBuriedWithTheReason(t *testing.T) {
+	t.Parallel()
+	y, c := open(t), &counter{}
+	y.consume(y.broker, &messaging.Consumer{Handle: c.handle})
+	honest := y.intercepted()
+	ch := y.channel()
+	for reason, forge := range map[string]func(*amqp.Publishing){
+		"x-signature":    func(p *amqp.Publishing) { p.Body = []byte("another body") },
+		"reply_to":       func(p *amqp.Publishing) { p.ReplyTo = "amq.rabbitmq.trace" },
+		"correlation_id": func(p *amqp.Publishing) { p.CorrelationId = "1" },
+		"message_id":     func(p *amqp.Publishing) { p.MessageId = "no ID" },
+		"content_type":   func(p *amqp.Publishing) { p.ContentType = "application/json" },
+		"body":           func(p *amqp.Publishing) { p.Body = make([]byte, 64<<10+1) },
+	} {
+		forged := honest
+		forge(&forged)
+		if err := ch.PublishWithContext(t.Context(), "", y.broker.Topology.Namespace+string(work), true, false, forged); err != nil {
+			t.Fatal(err)
+		}
+		dead := y.take(work.Dead())
+		if got, _ := dead.Headers["x-reason"].(string); !strings.HasPrefix(got, reason+": ") || string(dead.Body) != string(forged.Body) {
+			t.Errorf("%s: buried because %q", reason, got)
+		}
+	}
+	if err := ch.PublishWithContext(t.Context(), "", y.broker.Topology.Namespace+string(work), true, false, honest); err != nil {
+		t.Fatal(err)
+	}
+	y.eventually("the honest one is done", func() bool { return c.distinct() == 1 })
+	y.empty()
+}
+
+// intercepted is a job as it lies on the queue, signed and with somebody who waits.
+func (y *yard) intercepted() amqp.Publishing {
+	y.t.Helper()
+	other := messaging.NewPublisher(y.broker, "intercepted")
+	y.background(other.Run)
+	y.eventually("connected", func() bool { return other.Ready() == nil })
+	ch := y.channel()
+	q, err := ch.QueueDeclare("", false, true, true, false, nil)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	if err := ch.QueueBind(q.Name, "tap.#", y.broker.Topology.Namespace+"jobs", false, nil); err != nil {
+		y.t.Fatal(err)
+	}
+	m := messaging.Message{ID: newID(), Kind: "tap.do", Body: []byte("b"), ReplyTo: newReplyTo(), Correlation: messaging.NewCorrelation()}
+	if err := other.PublishJob(y.t.Context(), m); err != nil {
+		y.t.Fatal(err)
+	}
+	d, found, err := ch.Get(q.Name, true)
+	if err != nil || !found {
+		y.t.Fatalf("nothing intercepted: %v", err)
+	}
+	return amqp.Publishing{ContentType: d.ContentType, MessageId: d.MessageId, Type: d.Type, ReplyTo: d.ReplyTo, CorrelationId: d.CorrelationId, Headers: d.Headers, Body: d.Body}
+}
+
+func TestAKeyCanBeReplacedWhileJobsWait(t *testing.T) {
+	t.Parallel()
+	y, c := open(t), &counter{}
+	y.publish("old")
+	b := y.broker
+	b.Keys = messaging.Keys{"a new key that is long too", secret}
+	p := y.publisherOf(b)
+	if err := p.PublishJob(t.Context(), job("new")); err != nil {
+		t.Fatal(err)
+	}
+	y.consume(b, &messaging.Consumer{Handle: c.handle})
+	y.eventually("both keys count", func() bool { return c.distinct() == 2 })
+}
+
+// E11, E13: a job in hand at a cut belongs to the next connection. Its first handler may end as it
+// likes: its word does not count any more.
+func TestAJobInHandAtACutIsDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	y, d := open(t), newDesk()
+	proxy, b := y.through()
+	y.consume(b, &messaging.Consumer{Handle: d.handle})
+	y.publish("cut-off")
+	first := d.next(t)
+	proxy.Drop()
+	<-first.ctx.Done()
+	first.answer <- nil
+	second := d.next(t)
+	if second.job.ID != "cut-off" || second.ctx.Err() != nil {
+		t.Errorf("second delivery %+v", second.job)
+	}
+	second.answer <- nil
+	y.empty()
+	select {
+	case v := <-d.visits:
+		t.Errorf("%s came a third time", v.job.ID)
+	default:
+	}
+}
+
+// E12, Z12
+func TestAConsumerThatStopsFinishesWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	y, d := open(t), newDesk()
+	stop := y.consume(y.broker, &messaging.Consumer{Handle: d.handle, Prefetch: 3})
+	for i := range 8 {
+		y.publish(fmt.Sprint("job-", i))
+	}
+	inHand := []visit{d.next(t), d.next(t), d.next(t)}
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	y.eventually("the others are given up", func() bool { return y.waiting(work) == 5 })
+	for _, v := range inHand {
+		if v.ctx.Err() != nil {
+			t.Errorf("%s was cancelled", v.job.ID)
+		}
+		v.answer <- nil
+	}
+	<-stopped
+	if n := y.waiting(work); n != 5 {
+		t.Errorf("%d jobs are left, want 5", n)
+	}
+	c := &counter{}
+	y.consume(y.broker, &messaging.Consumer{Handle: c.handle})
+	y.eventually("the next worker does the rest", func() bool { return c.distinct() == 5 })
+	y.empty()
+}
+
+// A job of which its worker dies is found among the innocent that were in hand beside it, tried
+// alone, and buried in the end.
+func TestAJobThatKillsItsWorkerIsIsolated(t *testing.T) {
+	t.Parallel()
+	y, c := open(t), &counter{}
+	proxy, b := y.through()
+	var crashes atomic.Int32
+	y.consume(b, &messaging.Consumer{Handle: func(ctx context.Context, m messaging.Message) error {
+		if m.ID == "deadly" {
+			crashes.Add(1)
+			proxy.Drop() // the broker sees the same when a process dies
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return c.handle(ctx, m)
+	}})
+	y.publish("deadly")
+	for i := range 20 {
+		y.publish(fmt.Sprint("innocent-", i))
+	}
+	dead := y.take(work.Dead())
+	if dead.MessageId != "deadly" || !strings.Contains(fmt.Sprint(dead.Headers["x-reason"]), "worker died") {
+		t.Errorf("buried %s because %v", dead.MessageId, dead.Headers["x-reason"])
+	}
+	if n := crashes.Load(); n != 5 { // two among others, three alone
+		t.Errorf("%d crashes before it was buried, want 5", n)
+	}
+	y.eventually("the innocent are done", func() bool { return c.distinct() == 20 })
+	y.empty()
+}

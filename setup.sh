@@ -1,0 +1,425 @@
+#!/usr/bin/env bash
+# Starts the whole shop on this machine, or runs its tests, from a bare Debian or Ubuntu on.
+# It installs what is missing, builds the program, and lets the program do the rest.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+home=${CARTWRIGHT_HOME:-$root/.cartwright}
+case $home in /*) ;; *) home=$PWD/$home ;; esac
+export CARTWRIGHT_HOME=$home
+program=$home/bin/cartwright
+
+# Fetched where there is no Go that go.mod is content with.
+go_release=1.26.8
+
+usage() {
+  cat <<'END'
+Usage: ./setup.sh [command] [argument ...]
+
+  up [--scale service=number ...]   start the shop, wait until it is ready, and on new data place
+                                    one order to show that it works; this is what happens without
+                                    a command. Run twice, it changes nothing
+  status                            what runs, and whether it is ready (exit status 1 if not)
+  logs [service] [-f]               the ends of the logs; -f goes on
+  env                               settings for the shell:  eval "$(./setup.sh env)"
+  demo                              place one more order
+  verify                            recompute every balance; exit status 1 if one differs
+  queues                            what waits on each queue
+  down                              stop what up has started, and only that; data is kept
+  reset [--yes]                     stop it and remove its data for good; asks first
+  test [argument of go test ...]    gofmt, go vet and all tests with the race detector, against
+                                    private servers on free ports; may run beside a shop
+  help                              this text
+
+Containers or not: up uses docker compose where a Docker engine answers, a compose command is
+there and the images can be had, and otherwise private MariaDB and RabbitMQ out of this machine's
+own packages. It says which, and later commands keep to it. To choose:
+
+  --native    no containers; data, passwords and logs are in .cartwright/
+  --compose   containers; passwords are in .env, data in volumes
+
+It installs, with apt-get and only when missing: mariadb-server and rabbitmq-server (native and
+test), gcc (test), a Go toolchain (native and test; into .cartwright/go). It never starts, stops or
+changes the system's own MariaDB and RabbitMQ.
+
+Settings: ./setup.sh up --help
+END
+}
+
+say() { printf '%s\n' "$*" >&2; } # not on the standard output, which is what was asked for
+die() {
+  say "setup.sh: $*"
+  exit 1
+}
+
+# ---------------------------------------------------------------- packages
+
+have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif have sudo; then
+    sudo "$@"
+  else
+    die "this needs root, and there is no sudo. As root, run:  apt-get install ${wanted[*]}"
+  fi
+}
+
+# install_packages installs what is named, if anything is.
+install_packages() {
+  local wanted=("$@") record=$home/log/install.log
+  [ ${#wanted[@]} -gt 0 ] || return 0
+  have apt-get || die "missing: ${wanted[*]}. There is no apt-get here: install them by the means of this system, then run this again."
+  say "Installing ${wanted[*]} with apt-get; the record is in $record"
+  mkdir -p "$home/log"
+  [ -n "$lists_fresh" ] || as_root apt-get -q update >>"$record" 2>&1 || say "apt-get update did not succeed; going on with what is known"
+  lists_fresh=yes
+  without_services as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 \
+    install --no-install-recommends --no-remove "${wanted[@]}" >>"$record" 2>&1 </dev/null || {
+    tail -n 15 "$record" >&2
+    die "apt-get could not install ${wanted[*]}"
+  }
+}
+
+lists_fresh= # whether apt-get has been told what there is
+
+# without_services runs an installation during which no package starts its service: the shop has
+# servers of its own. Where the machine has a policy of its own, that one stands.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d status=0
+  if [ -e "$policy" ]; then
+    "$@"
+    return
+  fi
+  trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT # also when somebody interrupts this
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+  as_root chmod 755 "$policy"
+  "$@" || status=$?
+  as_root rm -f "$policy"
+  trap - EXIT
+  return "$status"
+}
+
+need_servers() {
+  local wanted=()
+  { have mariadbd && have mariadb-install-db; } || wanted+=(mariadb-server)
+  { [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && have epmd; } || wanted+=(rabbitmq-server)
+  install_packages "${wanted[@]}"
+  local package
+  for package in "${wanted[@]}"; do
+    # What was installed only for the shop has no business of its own at the next boot either.
+    [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable "${package/mariadb-server/mariadb}" >&2 || true
+  done
+}
+
+# ---------------------------------------------------------------- Go
+
+# go_suits tells whether that go is as new as go.mod asks for.
+go_suits() {
+  local needed is
+  needed=$(awk '$1 == "go" {print $2}' "$root/go.mod")
+  is=$(GOTOOLCHAIN=local GOFLAGS='' "$1" env GOVERSION 2>/dev/null) || return 1
+  [ "$(printf '%s\n%s\n' "$needed" "${is#go}" | sort -V | head -n 1)" = "$needed" ]
+}
+
+# find_go puts a go that suits first on the PATH, if this machine has one.
+find_go() {
+  [ -n "${HOME:-}" ] || export HOME=$home # where Go keeps its caches
+  local candidate
+  for candidate in "$home/go/bin/go" "$(command -v go || true)" /usr/local/go/bin/go; do
+    if [ -x "$candidate" ] && go_suits "$candidate"; then
+      use_go "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+use_go() {
+  export PATH="${1%/*}:$PATH" GOTOOLCHAIN=local
+  unset GOROOT
+}
+
+# fetch_go gets the toolchain as a module, with any older Go, from wherever Go modules come from
+# on this machine.
+fetch_go() {
+  local old arch part=$home/go.part toolchain
+  old=$(command -v go)
+  arch=$(GOTOOLCHAIN=local "$old" env GOARCH)
+  toolchain=golang.org/toolchain@v0.0.1-go$go_release.linux-$arch
+  say "Fetching Go $go_release into $home/go"
+  rm -rf "$part"
+  mkdir -p "$part"
+  printf 'module fetch\n' >"$part/go.mod" # or the old Go would try to read ours
+  (cd "$part" && GOTOOLCHAIN=local GOFLAGS=-modcacherw GOPATH=$part GOMODCACHE=$part/mod "$old" mod download "$toolchain") >&2 ||
+    die "Go $go_release could not be fetched. Install Go $go_release or newer and run this again."
+  chmod -R u+w "$part"
+  mv "$part/mod/$toolchain" "$part/go"
+  # A module's files carry no permission to be run.
+  chmod +x "$part"/go/bin/* "$part"/go/pkg/tool/*/*
+  rm -rf "$home/go"
+  mv "$part/go" "$home/go"
+  rm -rf "$part"
+}
+
+build() {
+  find_go || {
+    fetch_go
+    use_go "$home/go/bin/go"
+  }
+  mkdir -p "$home/bin"
+  [ -x "$program" ] || say "Building the program (the first time takes a minute or two)"
+  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$program" .)
+}
+
+# prepare installs what is missing and builds the program, side by side: the one waits for the
+# network and the disk, the other for the processor.
+prepare() {
+  find_go || have go || install_packages golang-go ca-certificates
+  build &
+  local building=$!
+  need_servers
+  wait "$building" || die "the program was not built"
+}
+
+# ---------------------------------------------------------------- compose
+
+compose=()  # the compose command
+why_native= # why compose is out of the question
+
+find_compose() {
+  if ! have docker; then
+    why_native="there is no docker"
+  elif ! timeout 10 docker info >/dev/null 2>&1; then
+    why_native="no Docker engine answers"
+  elif docker compose version >/dev/null 2>&1; then
+    compose=(docker compose)
+  elif have docker-compose; then
+    compose=(docker-compose)
+  else
+    why_native="there is neither docker compose nor docker-compose"
+  fi
+  [ -z "$why_native" ] || return 1
+  compose+=(--project-directory "$root" -f "$root/docker-compose.yml")
+}
+
+images_at_hand() {
+  local image
+  for image in rabbitmq:4-management mysql:8.4 "${GO_IMAGE:-golang:1.26}"; do
+    docker image inspect "$image" >/dev/null 2>&1 && continue
+    say "Asking for the image $image"
+    if ! timeout 600 docker pull -q "$image" >&2; then
+      why_native="the image $image can be had neither here nor by pulling"
+      return 1
+    fi
+  done
+}
+
+# secrets_for_compose makes .env with random passwords, unless it is there.
+secrets_for_compose() {
+  [ -e "$root/.env" ] && return
+  say "Making passwords in .env"
+  local name
+  (
+    umask 077
+    for name in ADMIN READER BROKER CATALOGUE INVENTORY PAYMENTS CARTMANAGER CHECKOUTMANAGER; do
+      printf '%s_PASSWORD=%s\n' "$name" "$(random)"
+    done
+    printf 'JOB_SECRET=%s\nSTAFF_KEY=%s\n' "$(random)" "$(random)"
+  ) >"$root/.env.new"
+  mv "$root/.env.new" "$root/.env"
+}
+
+random() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
+
+compose_up() {
+  secrets_for_compose
+  "${compose[@]}" up -d --build "$@" >&2
+  wait_for_containers
+  if [ ! -e "$home/compose-shown" ]; then
+    compose_demo
+    : >"$home/compose-shown"
+  fi
+  say "The shop runs: http://$("${compose[@]}" port gateway 5003), and /documentation there"
+}
+
+# wait_for_containers waits until each container is healthy, or has done its work and ended.
+wait_for_containers() {
+  local deadline=$((SECONDS + 300)) id state unready
+  say "Waiting until all containers are healthy"
+  while :; do
+    unready=
+    for id in $("${compose[@]}" ps -q); do
+      state=$(docker inspect -f '{{.Name}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.ExitCode}}{{end}}' "$id")
+      case $state in *' running healthy' | *' exited 0') ;; *) unready=$state ;; esac
+    done
+    [ -n "$unready" ] || return 0
+    [ "$SECONDS" -lt "$deadline" ] || die "not ready after 300 s: $unready. ./setup.sh logs shows why; it goes on trying."
+    sleep 2
+  done
+}
+
+compose_demo() { "${compose[@]}" exec -T -e CARTWRIGHT_URL=http://127.0.0.1:5003 gateway /usr/local/bin/cartwright demo; }
+
+compose_env() {
+  local port
+  [ -e "$root/.env" ] || die "there is no shop here yet: start one with up"
+  # shellcheck disable=SC1091
+  . "$root/.env"
+  port() { "${compose[@]}" port "$1" "$2"; }
+  printf "export %s='%s'\n" \
+    CARTWRIGHT_URL "http://$(port gateway 5003)" \
+    CARTWRIGHT_STAFF_KEY "$STAFF_KEY" \
+    CARTWRIGHT_AMQP_URL "amqp://cartwright:$BROKER_PASSWORD@$(port rabbitmq 5672)/" \
+    CARTWRIGHT_ADMIN_DSN "root:$ADMIN_PASSWORD@tcp($(port mysql 3306))/" \
+    CARTWRIGHT_MYSQL_DSN "cartwright_reader:$READER_PASSWORD@tcp($(port mysql 3306))/" \
+    CARTWRIGHT_INVENTORY_ADDR "$(port inventory 9100)"
+}
+
+compose_status() {
+  "${compose[@]}" ps
+  local id
+  for id in $("${compose[@]}" ps -q); do
+    case $(docker inspect -f '{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.ExitCode}}{{end}}' "$id") in
+      'running healthy' | 'exited 0') ;;
+      *) return 1 ;;
+    esac
+  done
+  [ -n "${id:-}" ]
+}
+
+compose_reset() {
+  local answer=
+  if [ "${1:-}" != --yes ]; then
+    printf 'All orders, stock, passwords and logs of the containers will be gone. Type yes to go on: ' >&2
+    read -r answer || true
+    [ "$answer" = yes ] || die "not confirmed, nothing was removed"
+  fi
+  "${compose[@]}" down --volumes --remove-orphans
+  rm -f "$root/.env" "$home/compose-shown" "$home/mode"
+}
+
+in_compose() {
+  local command=$1
+  shift
+  case $command in
+    up) compose_up "$@" ;;
+    down) "${compose[@]}" down ;;
+    status) compose_status ;;
+    logs)
+      local options=(--tail 100) names=() argument
+      for argument; do
+        if [ "$argument" = -f ]; then options+=(-f); else names+=("$argument"); fi
+      done
+      "${compose[@]}" logs "${options[@]}" "${names[@]}"
+      ;;
+    env) compose_env ;;
+    reset) compose_reset "$@" ;;
+    demo) compose_demo ;;
+    verify | queues)
+      find_go || have go || install_packages golang-go ca-certificates
+      build
+      eval "$(compose_env)"
+      exec "$program" "$command" "$@"
+      ;;
+  esac
+}
+
+# ---------------------------------------------------------------- native
+
+in_native() {
+  local command=$1
+  shift
+  case $command in
+    up) prepare ;;
+    *) [ -x "$program" ] || die "there is no shop here yet: start one with up" ;;
+  esac
+  case $command in
+    demo | verify | queues)
+      local settings
+      settings=$("$program" env)
+      eval "$settings"
+      ;;
+  esac
+  exec "$program" "$command" "$@"
+}
+
+# ---------------------------------------------------------------- both
+
+# choose prints how the shop runs: as asked for, else as it did before, else by what is there.
+choose() {
+  local asked=$1 command=$2 before
+  before=$(cat "$home/mode" 2>/dev/null || true)
+  mode=${asked:-$before}
+  if [ "$mode" = compose ]; then
+    find_compose || die "compose is out of the question: $why_native. Choose otherwise with --native."
+  elif [ -z "$mode" ] && [ "$command" != up ]; then
+    mode=native # nothing was ever started; the program says so in its own words
+  elif [ -z "$mode" ]; then
+    mode=native
+    if find_compose && images_at_hand; then
+      mode=compose
+      say "Using docker compose. (./setup.sh up --native chooses private servers on this machine instead.)"
+    else
+      say "Using private MariaDB and RabbitMQ on this machine: $why_native. (--compose chooses containers.)"
+    fi
+  fi
+  if [ "$command" = up ] && [ -n "$before" ] && [ "$before" != "$mode" ]; then
+    say "The shop of this directory ran with $before so far: stopping that. Its data is kept."
+    "$root/setup.sh" down "--$before" >&2
+  fi
+}
+
+run_tests() {
+  prepare
+  find_go
+  have gcc || install_packages gcc libc6-dev # the race detector is linked by the C compiler
+  cd "$root"
+  local unformatted
+  unformatted=$(find . -name '.?*' -prune -o -name '*.go' -print0 | xargs -0 gofmt -l)
+  [ -z "$unformatted" ] || die "not formatted (gofmt -w mends it): $unformatted"
+  go vet ./...
+  exec "$program" servers env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}"
+}
+
+main() {
+  local command=up asked='' mode argument arguments=()
+  case ${1:-} in
+    help | -h | --help)
+      usage
+      return
+      ;;
+    '' | -*) ;;
+    *)
+      command=$1
+      shift
+      ;;
+  esac
+  case $command in
+    up | down | status | logs | env | reset | demo | verify | queues | test) ;;
+    *) die "there is no command $command; ./setup.sh help lists them" ;;
+  esac
+  case ${1:-} in -h | --help)
+    if [ -x "$program" ] && [ "$command" != test ]; then exec "$program" "$command" --help; fi
+    usage
+    return
+    ;;
+  esac
+  [ "$command" != test ] || run_tests "$@"
+  for argument; do
+    case $argument in
+      --native) asked=native ;;
+      --compose) asked=compose ;;
+      *) arguments+=("$argument") ;;
+    esac
+  done
+  choose "$asked" "$command"
+  if [ "$command" = up ]; then
+    mkdir -p "$home"
+    printf '%s\n' "$mode" >"$home/mode"
+  fi
+  "in_$mode" "$command" "${arguments[@]}"
+}
+
+main "$@"

@@ -1,0 +1,217 @@
+package verify
+
+import (
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+
+	"cartwright/internal/testenv"
+	schema "cartwright/sql"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// books is a healthy shop's rows: order-1 is placed and paid, order-2 was given back, order-3 is
+// on its way.
+const books = `
+INSERT INTO {inventory}.stock (product_id, kind, on_hand, reserved) VALUES ('tea', 'finite', 8, 1), ('pot', 'infinite', 0, 0);
+INSERT INTO {inventory}.reservations (reservation_id, state, expires_at) VALUES ('order-1', 'sold', NULL), ('order-2', 'released', NULL), ('order-3', 'held', NOW(6) + INTERVAL 1 HOUR);
+INSERT INTO {inventory}.reservation_lines (reservation_id, product_id, quantity, counted) VALUES ('order-1', 'tea', 2, 2), ('order-1', 'pot', 1, 0), ('order-2', 'tea', 3, 3), ('order-3', 'tea', 1, 1);
+INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta) VALUES ('first', 'tea', 'adjusted', 10), ('order-1', 'tea', 'sold', -2), ('order-2', 'tea', 'sold', -3), ('order-2', 'tea', 'returned', 3);
+INSERT INTO {checkouts}.orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at) VALUES
+  ('order-1', 'ann', REPEAT('x', 32), '', '', 'placed', '', '', 250, 'EUR', NOW(6), NOW(6), NULL),
+  ('order-2', 'bob', REPEAT('x', 32), '', '', 'failed', 'timed_out', 'took too long', 300, 'EUR', NOW(6), NOW(6), NULL),
+  ('order-3', 'cid', REPEAT('x', 32), '', '', 'placing', '', '', 0, '', NOW(6), NOW(6), NOW(6) + INTERVAL 1 MINUTE);
+INSERT INTO {checkouts}.order_lines (order_id, product_id, name, quantity, unit_price_minor) VALUES ('order-1', 'tea', 'Tea', 2, 100), ('order-1', 'pot', 'Pot', 1, 50), ('order-2', 'tea', 'Tea', 3, 100);
+INSERT INTO {payments}.payments (payment_id, amount_minor, currency, method, provider, state, created_at, updated_at) VALUES ('order-1', 250, 'EUR', '', 'test', 'charged', NOW(6), NOW(6)), ('order-2', 300, 'EUR', '', 'test', 'refunded', NOW(6), NOW(6));
+INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome, refunded_minor) VALUES ('order-1', 250, 'EUR', '', 'charged', 0), ('order-2', 300, 'EUR', '', 'charged', 300);
+INSERT INTO {carts}.freezes (checkout_id, client_id, state, updated_at) VALUES ('order-1', 'ann', 'settled', NOW(6)), ('order-2', 'bob', 'thawed', NOW(6)), ('order-3', 'cid', 'frozen', NOW(6));
+INSERT INTO {carts}.frozen_lines (checkout_id, product_id, name, quantity, unit_price_minor, currency) VALUES ('order-3', 'tea', 'Tea', 1, 100, 'EUR');
+INSERT INTO {catalogue}.outbox (event_id, type, subject, data) VALUES ('e', 'product.updated', 'tea', '{}')`
+
+// corruptions are ways in which one row can be wrong, the checks that must say so, and the row
+// that they must name. unchecked takes the table's own constraints out of the way.
+var corruptions = []struct {
+	name, damage, repair string
+	unchecked            bool
+	named                string
+	checks               []string
+}{
+	{"a unit appears from nowhere",
+		"UPDATE {inventory}.stock SET on_hand = on_hand + 1 WHERE product_id = 'tea'", "UPDATE {inventory}.stock SET on_hand = on_hand - 1 WHERE product_id = 'tea'",
+		false, "product tea: on hand 9, movements add up to 8", []string{"stock on hand is the sum of its movements"}},
+	{"a movement's size is changed",
+		"UPDATE {inventory}.stock_movements SET delta = -1 WHERE reference = 'order-1'", "UPDATE {inventory}.stock_movements SET delta = -2 WHERE reference = 'order-1'",
+		false, "order-1", []string{"stock on hand is the sum of its movements", "what a reservation sold has left the shelf, and nothing else has"}},
+	{"a movement of what nobody has",
+		"INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta) VALUES ('ghost', 'cup', 'adjusted', 5)", "DELETE FROM {inventory}.stock_movements WHERE reference = 'ghost'",
+		false, "product cup", []string{"every movement is of a product that has stock"}},
+	{"a shelf below zero",
+		"UPDATE {inventory}.stock SET on_hand = -1 WHERE product_id = 'pot'", "UPDATE {inventory}.stock SET on_hand = 0 WHERE product_id = 'pot'",
+		true, "product pot: on hand -1", []string{"stock on hand is the sum of its movements", "stock is never below zero, nor below what is reserved"}},
+	{"more is reserved than is there",
+		"UPDATE {inventory}.stock SET reserved = 9 WHERE product_id = 'tea'", "UPDATE {inventory}.stock SET reserved = 1 WHERE product_id = 'tea'",
+		true, "product tea: on hand 8, reserved 9", []string{"stock is never below zero, nor below what is reserved", "reserved stock is the sum of what is held"}},
+	{"a reserved unit is forgotten",
+		"UPDATE {inventory}.stock SET reserved = 0 WHERE product_id = 'tea'", "UPDATE {inventory}.stock SET reserved = 1 WHERE product_id = 'tea'",
+		false, "product tea: reserved 0, held 1", []string{"reserved stock is the sum of what is held"}},
+	{"a reservation outlives its time",
+		"UPDATE {inventory}.reservations SET expires_at = NOW(6) - INTERVAL 2 MINUTE WHERE reservation_id = 'order-3'", "UPDATE {inventory}.reservations SET expires_at = NOW(6) + INTERVAL 1 HOUR WHERE reservation_id = 'order-3'",
+		false, "reservation order-3", []string{"no reservation is held long after its time"}},
+	{"a placed order's stock goes back",
+		"UPDATE {inventory}.reservations SET state = 'released' WHERE reservation_id = 'order-1'", "UPDATE {inventory}.reservations SET state = 'sold' WHERE reservation_id = 'order-1'",
+		false, "order order-1 product tea", []string{"what a reservation sold has left the shelf, and nothing else has", "every line of a placed order was sold, in full"}},
+	{"a line was sold in part",
+		"UPDATE {inventory}.reservation_lines SET quantity = 2 WHERE reservation_id = 'order-1' AND product_id = 'pot'", "UPDATE {inventory}.reservation_lines SET quantity = 1 WHERE reservation_id = 'order-1' AND product_id = 'pot'",
+		false, "order order-1 product pot: bought 1, reserved 2", []string{"every line of a placed order was sold, in full"}},
+	{"a reservation is lost",
+		"UPDATE {inventory}.reservations SET reservation_id = 'ghost' WHERE reservation_id = 'order-1'", "UPDATE {inventory}.reservations SET reservation_id = 'order-1' WHERE reservation_id = 'ghost'",
+		false, "order order-1", []string{"every line of a placed order was sold, in full"}},
+	{"an order's total is changed",
+		"UPDATE {checkouts}.orders SET total_minor = 251 WHERE order_id = 'order-1'", "UPDATE {checkouts}.orders SET total_minor = 250 WHERE order_id = 'order-1'",
+		false, "order order-1: total 251", []string{"every placed order has lines, and they add up to its total", "every placed order was paid, exactly"}},
+	{"a failed checkout keeps stock",
+		"UPDATE {inventory}.reservations SET state = 'sold' WHERE reservation_id = 'order-2'", "UPDATE {inventory}.reservations SET state = 'released' WHERE reservation_id = 'order-2'",
+		false, "order order-2: reservation is sold", []string{"what a reservation sold has left the shelf, and nothing else has", "a failed checkout holds no stock"}},
+	{"a payment is made smaller",
+		"UPDATE {payments}.payments SET amount_minor = 1 WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET amount_minor = 250 WHERE payment_id = 'order-1'",
+		false, "order order-1", []string{"every placed order was paid, exactly", "the provider's books say what ours say"}},
+	{"a payment in another currency",
+		"UPDATE {payments}.payments SET currency = 'USD' WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET currency = 'EUR' WHERE payment_id = 'order-1'",
+		false, "order order-1", []string{"every placed order was paid, exactly"}},
+	{"a placed order's payment was given back",
+		"UPDATE {payments}.payments SET state = 'refunded' WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET state = 'charged' WHERE payment_id = 'order-1'",
+		false, "payment order-1 is refunded", []string{"every placed order was paid, exactly", "the provider's books say what ours say"}},
+	{"a failed checkout keeps money",
+		"UPDATE {payments}.payments SET state = 'charged' WHERE payment_id = 'order-2'", "UPDATE {payments}.payments SET state = 'refunded' WHERE payment_id = 'order-2'",
+		false, "order order-2: payment is charged", []string{"a failed checkout keeps no money", "the provider's books say what ours say"}},
+	{"a charge without an order",
+		"UPDATE {payments}.payments SET payment_id = 'ghost' WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET payment_id = 'order-1' WHERE payment_id = 'ghost'",
+		false, "payment ghost of 250 EUR", []string{"every placed order was paid, exactly", "every charge belongs to an order", "the provider's books say what ours say", "the provider charged nothing that we do not know"}},
+	{"the provider kept half of a refund",
+		"UPDATE {payments}.test_provider_charges SET refunded_minor = 150 WHERE idempotency_key = 'order-2'", "UPDATE {payments}.test_provider_charges SET refunded_minor = 300 WHERE idempotency_key = 'order-2'",
+		false, "payment order-2 is refunded", []string{"the provider's books say what ours say"}},
+	{"the provider charged what we call cancelled",
+		"UPDATE {payments}.payments SET state = 'cancelled' WHERE payment_id = 'order-2'; UPDATE {payments}.test_provider_charges SET refunded_minor = 0 WHERE idempotency_key = 'order-2'",
+		"UPDATE {payments}.payments SET state = 'refunded' WHERE payment_id = 'order-2'; UPDATE {payments}.test_provider_charges SET refunded_minor = 300 WHERE idempotency_key = 'order-2'",
+		false, "payment order-2 is cancelled", []string{"the provider's books say what ours say"}},
+	{"the provider charged a stranger",
+		"INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome) VALUES ('ghost', 5, 'EUR', '', 'charged')", "DELETE FROM {payments}.test_provider_charges WHERE idempotency_key = 'ghost'",
+		false, "charge ghost over 5 EUR", []string{"the provider charged nothing that we do not know"}},
+	{"nobody walks a checkout",
+		"UPDATE {checkouts}.orders SET due_at = NOW(6) - INTERVAL 2 MINUTE WHERE order_id = 'order-3'", "UPDATE {checkouts}.orders SET due_at = NOW(6) + INTERVAL 1 MINUTE WHERE order_id = 'order-3'",
+		false, "order order-3 is placing", []string{"no checkout is stuck"}},
+	{"a placed order's cart is given back",
+		"UPDATE {carts}.freezes SET state = 'thawed' WHERE checkout_id = 'order-1'", "UPDATE {carts}.freezes SET state = 'settled' WHERE checkout_id = 'order-1'",
+		false, "order order-1 is placed, its cart is thawed", []string{"a cart's frozen lines go where its checkout went"}},
+	{"a failed checkout's cart is not given back",
+		"UPDATE {carts}.freezes SET state = 'frozen' WHERE checkout_id = 'order-2'", "UPDATE {carts}.freezes SET state = 'thawed' WHERE checkout_id = 'order-2'",
+		false, "order order-2 is failed, its cart is frozen", []string{"a cart's frozen lines go where its checkout went"}},
+	{"a placed order's cart is frozen for minutes",
+		"UPDATE {carts}.freezes SET state = 'frozen' WHERE checkout_id = 'order-1'; UPDATE {checkouts}.orders SET updated_at = NOW(6) - INTERVAL 3 MINUTE WHERE order_id = 'order-1'",
+		"UPDATE {carts}.freezes SET state = 'settled' WHERE checkout_id = 'order-1'; UPDATE {checkouts}.orders SET updated_at = NOW(6) WHERE order_id = 'order-1'",
+		false, "order order-1 is placed, its cart is frozen", []string{"a cart's frozen lines go where its checkout went"}},
+	{"lines are frozen for nobody",
+		"UPDATE {carts}.frozen_lines SET checkout_id = 'order-2'", "UPDATE {carts}.frozen_lines SET checkout_id = 'order-3'",
+		false, "checkout order-2 product tea: 1 frozen", []string{"lines are frozen only while a checkout has them"}},
+	{"an event does not leave",
+		"UPDATE {catalogue}.outbox SET created_at = NOW(6) - INTERVAL 2 MINUTE", "UPDATE {catalogue}.outbox SET created_at = NOW(6)",
+		false, "catalogue: 1 events wait", []string{"events leave"}},
+}
+
+// B5: whatever row is wrong, it is named; a healthy shop agrees, before and after.
+func TestEveryCorruptRowIsNamed(t *testing.T) {
+	t.Parallel()
+	namespace, db := healthyShop(t)
+	dsn, _ := testenv.Servers(t)
+	fired := map[string]bool{}
+	for _, c := range corruptions {
+		expectAgreement(t, dsn, namespace, "before "+c.name)
+		execute(t, db, namespace, c.damage, c.unchecked)
+		findings, err := Check(t.Context(), dsn, namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found, rows []string
+		for _, f := range findings {
+			found, rows = append(found, f.Check), append(rows, f.Rows...)
+			fired[f.Check] = true
+		}
+		if fmt.Sprint(found) != fmt.Sprint(c.checks) {
+			t.Errorf("%s: found %q, want %q", c.name, found, c.checks)
+		}
+		if !strings.Contains(strings.Join(rows, "\n"), c.named) {
+			t.Errorf("%s: named %q, want %q among them", c.name, rows, c.named)
+		}
+		execute(t, db, namespace, c.repair, c.unchecked)
+	}
+	expectAgreement(t, dsn, namespace, "at the end")
+	for _, c := range checks {
+		if !fired[c.name] {
+			t.Errorf("no corruption makes %q speak", c.name)
+		}
+	}
+}
+
+// B5: what cannot be shown whole is counted, and what cannot be read is an error, not agreement.
+func TestManyRowsAreCountedAndNoneIsNoAgreement(t *testing.T) {
+	t.Parallel()
+	namespace, db := healthyShop(t)
+	dsn, _ := testenv.Servers(t)
+	var rows []string
+	for i := range rowsMax + 3 {
+		rows = append(rows, fmt.Sprintf("('ghost-%d', 5, 'EUR', '', 'charged')", i))
+	}
+	execute(t, db, namespace, "INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome) VALUES "+strings.Join(rows, ", "), false)
+	var out strings.Builder
+	agree, err := Run(t.Context(), &out, Settings{DSN: dsn, Namespace: namespace})
+	if err != nil || agree {
+		t.Errorf("agree is %t, error %v", agree, err)
+	}
+	if n := strings.Count(out.String(), "  charge ghost-"); n != rowsMax || !strings.Contains(out.String(), "and 3 more") {
+		t.Errorf("%d rows named in:\n%s", n, out.String())
+	}
+	out.Reset()
+	if agree, err := Run(t.Context(), &out, Settings{DSN: dsn, Namespace: "no_such_shop_"}); err == nil || agree || out.Len() > 0 {
+		t.Errorf("of no shop: agree is %t, error %v, said %q", agree, err, out.String())
+	}
+}
+
+func healthyShop(t *testing.T) (namespace string, db *sql.DB) {
+	t.Helper()
+	namespace = testenv.Namespace(t)
+	for _, d := range schema.Databases() {
+		db = testenv.Database(t, namespace, d)
+	}
+	execute(t, db, namespace, books, false)
+	return namespace, db
+}
+
+// execute runs statements divided by ";" on one connection.
+func execute(t *testing.T, db *sql.DB, namespace, statements string, unchecked bool) {
+	t.Helper()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	all := strings.Split(inNamespace(statements, namespace), ";")
+	if unchecked { // MariaDB lets a session do without its checks
+		all = append(append([]string{"SET SESSION check_constraint_checks = OFF"}, all...), "SET SESSION check_constraint_checks = ON")
+	}
+	for _, s := range all {
+		if _, err := conn.ExecContext(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+func expectAgreement(t *testing.T, dsn, namespace, when string) {
+	t.Helper()
+	var out strings.Builder
+	agree, err := Run(t.Context(), &out, Settings{DSN: dsn, Namespace: namespace})
+	if err != nil || !agree || out.String() != "all balances agree\n" {
+		t.Fatalf("%s: agree is %t, error %v:\n%s", when, agree, err, out.String())
+	}
+}
