@@ -152,7 +152,7 @@ fetch_go() {
   rm -rf "$part"
   mkdir -p "$part"
   printf 'module fetch\n' >"$part/go.mod" # or the old Go would try to read ours
-  (cd "$part" && GOTOOLCHAIN=local GOFLAGS=-modcacherw GOPATH=$part GOMODCACHE=$part/mod "$old" mod download "$toolchain") >&2 ||
+  (cd "$part" && GOTOOLCHAIN=local GOFLAGS=-modcacherw GOPATH=$part/path GOMODCACHE=$part/mod "$old" mod download "$toolchain") >&2 ||
     die "Go $go_release could not be fetched. Install Go $go_release or newer and run this again."
   chmod -R u+w "$part"
   mv "$part/mod/$toolchain" "$part/go"

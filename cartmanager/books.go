@@ -104,6 +104,7 @@ func (h hold) own(b *books) (*freeze, error) {
 type freezeChange struct {
 	hold
 	offers map[string]*product
+	lines  int // in the cart when it was looked into
 }
 
 func (f *freezeChange) decide(b *books) (outcome, error) {

@@ -102,7 +102,7 @@ func (s *shopper) freeze(t *rapid.T) {
 	for _, p := range []string{"tea", "cup", "book"} {
 		offers[p] = &product{id: p, name: p, price: 1, currency: "EUR", active: true}
 	}
-	out, err := (&freezeChange{h, offers}).decide(s.books)
+	out, err := (&freezeChange{hold: h, offers: offers}).decide(s.books)
 	var got map[string]int64
 	for _, l := range out.lines {
 		if got == nil {

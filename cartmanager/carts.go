@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
@@ -40,7 +41,7 @@ func newCarts(db *sql.DB, s *shop, sizes *batchSizes) *Carts {
 func rowsMoved(ch change) int {
 	switch ch := ch.(type) {
 	case *freezeChange:
-		return 1 + len(ch.offers)
+		return 1 + ch.lines
 	case *thawChange:
 		return linesUnknown
 	}
@@ -106,34 +107,90 @@ func putIn(job jobs.Job) string {
 	return ""
 }
 
-// freeze takes the lines out of a cart for a checkout. The catalogue is asked outside of the
-// transaction, so the cart may have grown when the answer is there: then it is asked again.
-func (c *Carts) freeze(ctx context.Context, h hold) ([]frozenLine, error) {
+// freeze takes the lines out of carts for checkouts, and answers for each apart. The catalogue is
+// asked outside of the transaction, so a cart may have grown when the answer is there: then it is
+// asked again.
+func (c *Carts) freeze(ctx context.Context, holds []hold) []groupcommit.Result[outcome] {
+	results := make([]groupcommit.Result[outcome], len(holds))
+	open := make([]int, len(holds)) // those without a result
+	for i := range open {
+		open[i] = i
+	}
 	for range freezeTriesMax {
-		seen, err := c.views.Do(ctx, h.touches())
-		if err != nil {
-			return nil, fmt.Errorf("cart: %w", err)
+		asked := make([]hold, len(open))
+		for n, i := range open {
+			asked[n] = holds[i]
 		}
-		ch := &freezeChange{hold: h}
-		if !seen.heard { // whatever became of it, its lines need no prices now
-			if ch.offers, err = c.shop.offers(ctx, seen.lines); err != nil {
-				return nil, fmt.Errorf("products: %w", err)
+		var again []int
+		for n, r := range c.freezeOnce(ctx, asked) {
+			if i := open[n]; errors.Is(r.Err, errUnseen) {
+				results[i].Err = fault.Away("the cart", errUnseen)
+				again = append(again, i)
+			} else {
+				results[i] = r
 			}
 		}
-		out, err := c.changes.Do(ctx, ch)
-		if !errors.Is(err, errUnseen) {
-			return out.lines, err
+		if open = again; len(open) == 0 {
+			break
 		}
 	}
-	return nil, fault.Away("the cart", errUnseen)
+	return results
 }
 
-func (c *Carts) thaw(ctx context.Context, h hold) error {
-	_, err := c.changes.Do(ctx, &thawChange{h})
-	return err
+// freezeOnce looks into the carts, asks the catalogue about everything in them, and freezes those
+// whose products could be looked up. errUnseen is the answer for a cart that has grown meanwhile.
+func (c *Carts) freezeOnce(ctx context.Context, holds []hold) []groupcommit.Result[outcome] {
+	results := make([]groupcommit.Result[outcome], len(holds))
+	subjects := make([]subject, len(holds))
+	for i, h := range holds {
+		subjects[i] = h.touches()
+	}
+	views := c.views.DoAll(ctx, subjects)
+	offers, lookErr := c.shop.offers(ctx, unpriced(views))
+	var changes []change
+	var of []int // whose change each is
+	for i, v := range views {
+		switch {
+		case v.Err != nil:
+			results[i].Err = fmt.Errorf("cart: %w", v.Err)
+		case lookErr != nil && !v.Value.heard: // one that was heard of needs no prices
+			results[i].Err = fmt.Errorf("products: %w", lookErr)
+		default:
+			changes, of = append(changes, &freezeChange{holds[i], offers, len(v.Value.lines)}), append(of, i)
+		}
+	}
+	for n, r := range c.changes.DoAll(ctx, changes) {
+		results[of[n]] = r
+	}
+	return results
 }
 
-func (c *Carts) settle(ctx context.Context, h hold) error {
-	_, err := c.changes.Do(ctx, &settleChange{h})
-	return err
+// unpriced lists the products in carts that have not left for their checkout yet.
+func unpriced(views []groupcommit.Result[view]) (ids []string) {
+	for _, v := range views {
+		if v.Value.heard {
+			continue
+		}
+		for _, l := range v.Value.lines {
+			ids = append(ids, l.product)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func (c *Carts) thaw(ctx context.Context, holds []hold) []groupcommit.Result[outcome] {
+	changes := make([]change, len(holds))
+	for i, h := range holds {
+		changes[i] = &thawChange{h}
+	}
+	return c.changes.DoAll(ctx, changes)
+}
+
+func (c *Carts) settle(ctx context.Context, holds []hold) []groupcommit.Result[outcome] {
+	changes := make([]change, len(holds))
+	for i, h := range holds {
+		changes[i] = &settleChange{h}
+	}
+	return c.changes.DoAll(ctx, changes)
 }

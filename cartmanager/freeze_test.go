@@ -1,6 +1,7 @@
 package cartmanager
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (tb *table) has(client, want string) {
 // froze checks what a freeze gives: "2 tea at 450 EUR, …".
 func (tb *table) froze(checkout, client, want string) {
 	tb.t.Helper()
-	lines, err := tb.freeze(tb.t.Context(), hold{checkout, client})
+	lines, err := freezeOne(tb.t.Context(), tb.Carts, hold{checkout, client})
 	if err != nil {
 		tb.t.Fatal(err)
 	}
@@ -102,9 +103,18 @@ func (tb *table) must(err error) {
 }
 
 func (tb *table) tryFreeze(checkout, client string) error {
-	_, err := tb.freeze(tb.t.Context(), hold{checkout, client})
+	_, err := freezeOne(tb.t.Context(), tb.Carts, hold{checkout, client})
 	return err
 }
+
+func freezeOne(ctx context.Context, c *Carts, h hold) ([]frozenLine, error) {
+	r := c.freeze(ctx, []hold{h})[0]
+	return r.Value.lines, r.Err
+}
+
+func thawOne(ctx context.Context, c *Carts, h hold) error { return c.thaw(ctx, []hold{h})[0].Err }
+
+func settleOne(ctx context.Context, c *Carts, h hold) error { return c.settle(ctx, []hold{h})[0].Err }
 
 // K1, O1: the lines leave the cart with the catalogue's names and prices, and asking twice is
 // asking once, also when a price has changed meanwhile.
@@ -130,7 +140,7 @@ func TestAThawMergesWithWhatWasAddedMeanwhile(t *testing.T) {
 	tb.put("ann", "cup", 1)
 	tb.put("ann", "tea", 3)
 	for range 2 {
-		tb.must(tb.thaw(t.Context(), hold{"order-1", "ann"}))
+		tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
 		tb.has("ann", "1 cup, 5 tea")
 	}
 	if frozen, events := tb.rows("frozen_lines"), tb.rows("outbox WHERE type = 'cart.thawed' AND subject = 'ann'"); frozen != 0 || events != 1 {
@@ -148,13 +158,13 @@ func TestWhatWasAddedDuringACheckoutStays(t *testing.T) {
 	tb.froze("order-1", "ann", "2 tea (Green tea) at 450 EUR")
 	tb.put("ann", "cup", 1)
 	for range 2 {
-		tb.must(tb.settle(t.Context(), hold{"order-1", "ann"}))
+		tb.must(settleOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
 	}
 	tb.has("ann", "1 cup")
 	if n := tb.rows("frozen_lines"); n != 0 {
 		t.Errorf("%d frozen lines are left", n)
 	}
-	tb.refuses(tb.thaw(t.Context(), hold{"order-1", "ann"}), fault.Refused, "checkout_settled")
+	tb.refuses(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}), fault.Refused, "checkout_settled")
 	tb.refuses(tb.tryFreeze("order-1", "ann"), fault.Refused, "checkout_undone")
 	tb.has("ann", "1 cup")
 }
@@ -163,9 +173,9 @@ func TestAThawThatComesFirstRefusesTheFreeze(t *testing.T) {
 	t.Parallel()
 	tb := setTable(t)
 	tb.put("ann", "tea", 2)
-	tb.must(tb.thaw(t.Context(), hold{"order-1", "ann"}))
+	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
 	tb.refuses(tb.tryFreeze("order-1", "ann"), fault.Refused, "checkout_undone")
-	tb.refuses(tb.settle(t.Context(), hold{"order-1", "ann"}), fault.Refused, "not_frozen")
+	tb.refuses(settleOne(t.Context(), tb.Carts, hold{"order-1", "ann"}), fault.Refused, "not_frozen")
 	tb.has("ann", "2 tea")
 	if n := tb.rows("outbox"); n != 0 {
 		t.Errorf("a tombstone told the world %d things", n)
@@ -176,7 +186,7 @@ func TestASettleWithoutAFreezeLeavesNoTrace(t *testing.T) {
 	t.Parallel()
 	tb := setTable(t)
 	tb.put("ann", "tea", 2)
-	tb.refuses(tb.settle(t.Context(), hold{"order-1", "ann"}), fault.Refused, "not_frozen")
+	tb.refuses(settleOne(t.Context(), tb.Carts, hold{"order-1", "ann"}), fault.Refused, "not_frozen")
 	tb.froze("order-1", "ann", "2 tea (Green tea) at 450 EUR")
 }
 
@@ -214,11 +224,11 @@ func TestACheckoutBelongsToOneClient(t *testing.T) {
 	tb.put("ann", "tea", 1)
 	tb.put("eve", "tea", 1)
 	tb.froze("order-1", "ann", "1 tea (Green tea) at 450 EUR")
-	for _, err := range []error{tb.tryFreeze("order-1", "eve"), tb.thaw(t.Context(), hold{"order-1", "eve"}), tb.settle(t.Context(), hold{"order-1", "eve"})} {
+	for _, err := range []error{tb.tryFreeze("order-1", "eve"), thawOne(t.Context(), tb.Carts, hold{"order-1", "eve"}), settleOne(t.Context(), tb.Carts, hold{"order-1", "eve"})} {
 		tb.refuses(err, fault.Mismatch, "checkout_mismatch")
 	}
 	tb.has("eve", "1 tea")
-	tb.must(tb.thaw(t.Context(), hold{"order-1", "ann"}))
+	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
 	tb.has("ann", "1 tea")
 }
 
@@ -260,7 +270,7 @@ func TestAMergedCartMayBeTooLongToBuy(t *testing.T) {
 	tb.put("ann", "book", jobs.QuantityMax)
 	tb.froze("order-1", "ann", "10000 book (A book) at 2000 EUR")
 	tb.put("ann", "book", 1)
-	tb.must(tb.thaw(t.Context(), hold{"order-1", "ann"}))
+	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
 	tb.has("ann", "10001 book")
 	tb.refuses(tb.tryFreeze("order-2", "ann"), fault.Refused, "line_full")
 	_, err := tb.perform(t.Context(), ids.New(), set("ann", "book", 10))
@@ -288,7 +298,7 @@ func TestNothingIsLostBetweenTwoReplicas(t *testing.T) {
 					tb.must(err)
 				})
 				twice(replicas, func(c *Carts) {
-					lines, err := c.freeze(ctx, h)
+					lines, err := freezeOne(ctx, c, h)
 					mu.Lock()
 					defer mu.Unlock()
 					if err != nil && fault.As(err).Code != "empty_cart" {
@@ -299,11 +309,11 @@ func TestNothingIsLostBetweenTwoReplicas(t *testing.T) {
 					}
 				})
 				if round%2 == 0 {
-					twice(replicas, func(c *Carts) { tb.must(c.thaw(ctx, h)) })
+					twice(replicas, func(c *Carts) { tb.must(thawOne(ctx, c, h)) })
 					continue
 				}
 				twice(replicas, func(c *Carts) {
-					if err := c.settle(ctx, h); err != nil && fault.As(err).Code != "not_frozen" {
+					if err := settleOne(ctx, c, h); err != nil && fault.As(err).Code != "not_frozen" {
 						t.Error(err)
 					}
 				})

@@ -3,9 +3,9 @@ package cartmanager
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
 	"cartwright/proto/cartpb"
 )
@@ -55,33 +55,26 @@ func (s *server) GetJob(ctx context.Context, req *cartpb.GetJobRequest) (*cartpb
 
 // FreezeBatch moves the lines of carts into checkouts.
 func (s *server) FreezeBatch(ctx context.Context, req *cartpb.FreezeBatchRequest) (*cartpb.FreezeBatchResponse, error) {
-	results, err := each(req.GetRequests(), func(h hold) *cartpb.FreezeResult {
-		lines, err := s.carts.freeze(ctx, h)
-		return &cartpb.FreezeResult{Fault: fault.ToProto(err), Lines: frozenToProto(lines)}
-	}, refuseFreeze)
+	results, err := each(ctx, req.GetRequests(), s.carts.freeze, func(r groupcommit.Result[outcome]) *cartpb.FreezeResult {
+		return &cartpb.FreezeResult{Fault: fault.ToProto(r.Err), Lines: frozenToProto(r.Value.lines)}
+	})
 	return &cartpb.FreezeBatchResponse{Results: results}, err
 }
 
 // ThawBatch puts the lines back.
 func (s *server) ThawBatch(ctx context.Context, req *cartpb.ThawBatchRequest) (*cartpb.BatchResponse, error) {
-	results, err := each(req.GetRequests(), func(h hold) *cartpb.Result {
-		return refuse(s.carts.thaw(ctx, h))
-	}, refuse)
+	results, err := each(ctx, req.GetRequests(), s.carts.thaw, toResult)
 	return &cartpb.BatchResponse{Results: results}, err
 }
 
 // SettleBatch forgets the frozen lines.
 func (s *server) SettleBatch(ctx context.Context, req *cartpb.SettleBatchRequest) (*cartpb.BatchResponse, error) {
-	results, err := each(req.GetRequests(), func(h hold) *cartpb.Result {
-		return refuse(s.carts.settle(ctx, h))
-	}, refuse)
+	results, err := each(ctx, req.GetRequests(), s.carts.settle, toResult)
 	return &cartpb.BatchResponse{Results: results}, err
 }
 
-func refuse(err error) *cartpb.Result { return &cartpb.Result{Fault: fault.ToProto(err)} }
-
-func refuseFreeze(err error) *cartpb.FreezeResult {
-	return &cartpb.FreezeResult{Fault: fault.ToProto(err)}
+func toResult(r groupcommit.Result[outcome]) *cartpb.Result {
+	return &cartpb.Result{Fault: fault.ToProto(r.Err)}
 }
 
 // held is a request about a checkout's hold on a cart.
@@ -90,27 +83,36 @@ type held interface {
 	GetClientId() string
 }
 
-// each does the items of a batch at once, so that the groups below see them together, and answers
-// for each apart.
-func each[Req held, Res any](items []Req, do func(hold) Res, refuse func(error) Res) ([]Res, error) {
+// each does the valid items of a batch together and answers for each apart.
+func each[Req held, Res any](ctx context.Context, items []Req, do func(context.Context, []hold) []groupcommit.Result[outcome], answer func(groupcommit.Result[outcome]) Res) ([]Res, error) {
 	if len(items) == 0 || len(items) > batchMax {
 		return nil, fault.InvalidField("requests", "must have 1 to %d items", batchMax)
 	}
 	results := make([]Res, len(items))
-	var hands sync.WaitGroup
+	var holds []hold
+	var of []int // whose hold each is
 	for i, item := range items {
 		h := hold{checkout: item.GetCheckoutId(), client: item.GetClientId()}
-		switch {
-		case !ids.Valid(h.checkout):
-			results[i] = refuse(fault.InvalidField("checkout_id", ids.Shape))
-		case !ids.Valid(h.client):
-			results[i] = refuse(fault.InvalidField("client_id", ids.Shape))
-		default:
-			hands.Go(func() { results[i] = do(h) })
+		if err := h.check(); err != nil {
+			results[i] = answer(groupcommit.Result[outcome]{Err: err})
+			continue
 		}
+		holds, of = append(holds, h), append(of, i)
 	}
-	hands.Wait()
+	for n, r := range do(ctx, holds) {
+		results[of[n]] = answer(r)
+	}
 	return results, nil
+}
+
+func (h hold) check() error {
+	switch {
+	case !ids.Valid(h.checkout):
+		return fault.InvalidField("checkout_id", ids.Shape)
+	case !ids.Valid(h.client):
+		return fault.InvalidField("client_id", ids.Shape)
+	}
+	return nil
 }
 
 func frozenToProto(lines []frozenLine) (all []*cartpb.FrozenLine) {

@@ -114,25 +114,17 @@ func (s *shop) offer(ctx context.Context, id string) (left stock, refused, err e
 	return stocks[id], refused, nil
 }
 
-// offers looks up the products of a cart. Every ID that was asked for is in the answer.
-func (s *shop) offers(ctx context.Context, lines []line) (map[string]*product, error) {
-	own := map[string]*product{}
-	for _, l := range lines {
-		own[l.product] = nil
-	}
-	if len(own) == 0 {
-		return own, nil
-	}
-	for some := range slices.Chunk(slices.Sorted(maps.Keys(own)), idsPerCall) {
+// offers looks up the products of carts. Every ID that was asked for is in the answer.
+func (s *shop) offers(ctx context.Context, ids []string) (map[string]*product, error) {
+	all := map[string]*product{}
+	for some := range slices.Chunk(ids, idsPerCall) {
 		found, err := s.products.Do(ctx, some)
 		if err != nil {
 			return nil, err
 		}
-		for _, id := range some {
-			own[id] = found[id]
-		}
+		maps.Copy(all, found) // which may know more: others asked in the same call
 	}
-	return own, nil
+	return all, nil
 }
 
 func (s *shop) wait() {

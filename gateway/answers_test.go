@@ -11,6 +11,7 @@ import (
 
 	"cartwright/internal/fault"
 	"cartwright/internal/messaging"
+	"cartwright/internal/testenv"
 	"cartwright/jobs"
 	"cartwright/proto/jobspb"
 )
@@ -145,12 +146,7 @@ func TestAForeignAnswerIsDroppedAndTheNextCheckoutWorks(t *testing.T) {
 func (s *shop) waitForDropped(t *testing.T, reason, count string) {
 	t.Helper()
 	line := fmt.Sprintf("answers_dropped_total{reason=%q}", reason)
-	limit := time.Now().Add(startLimit)
-	for s.metric(t, line) != count {
-		if time.Now().After(limit) {
-			t.Fatalf("%s is %q, want %s", line, s.metric(t, line), count)
-		}
-	}
+	testenv.Eventually(t, startLimit, line+" is "+count, func() bool { return s.metric(t, line) == count })
 }
 
 // B1
@@ -184,12 +180,7 @@ func TestRespondAsyncIsAnsweredAfterTheConfirm(t *testing.T) {
 	if r.status != http.StatusAccepted || r.header.Get("Location") != "/v1/jobs/"+r.text("jobID") || r.header.Get(appliedHeader) != respondAsync {
 		t.Errorf("got %d %s with %v", r.status, r.body, r.header)
 	}
-	limit := time.Now().Add(startLimit)
-	for len(s.worker.seen()) == 0 {
-		if time.Now().After(limit) {
-			t.Fatal("the job reached nobody")
-		}
-	}
+	testenv.Eventually(t, startLimit, "the job reaches the worker", func() bool { return len(s.worker.seen()) > 0 })
 	if m := s.worker.seen()[0]; m.ReplyTo != "" || m.ID != r.text("jobID") {
 		t.Errorf("the job travelled as %+v", m)
 	}

@@ -68,6 +68,8 @@ func TestALostBrokerIsSaidAndForgotten(t *testing.T) {
 
 func (s *shop) refusesWithinASecond(t *testing.T) {
 	t.Helper()
+	s.outage.Store(true)
+	defer s.outage.Store(false)
 	for _, path := range []string{addToCartPath, checkOutCartPath} {
 		body, member := addBody("jo", 1), "jobID"
 		if path == checkOutCartPath {
@@ -98,6 +100,7 @@ func TestWorkersWithoutTheirDatabaseAreRefusedAtTheDoor(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, nil)
 	s.serving.Store(false)
+	s.outage.Store(true)
 	testenv.Eventually(t, startLimit, "jobs are refused", func() bool {
 		return s.ask(t, "POST", addToCartPath, addBody("jo", 1)).status == http.StatusServiceUnavailable
 	})

@@ -3,10 +3,8 @@
 package tests
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
@@ -21,7 +19,6 @@ import (
 	"cartwright/catalogue"
 	"cartwright/checkoutmanager"
 	"cartwright/gateway"
-	"cartwright/internal/ids"
 	"cartwright/internal/servers"
 	"cartwright/internal/settings"
 	"cartwright/internal/store"

@@ -16,7 +16,7 @@ const (
 	Internal    Kind = iota
 	Invalid          // the request can never succeed as written
 	NotFound         // there is no such thing
-	Refused          // a definite no: out of stock, card declined
+	Refused          // a definite no: sold out, card declined
 	Mismatch         // the same idempotency key came with another request
 	Unavailable      // silence: it may have happened, ask again with the same ID
 )
