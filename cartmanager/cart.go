@@ -2,9 +2,7 @@ package cartmanager
 
 import (
 	"maps"
-	"slices"
 	"strconv"
-	"strings"
 
 	"cartwright/internal/fault"
 	"cartwright/jobs"
@@ -82,16 +80,6 @@ func (c *cart) write(product string, quantity int64) {
 	old.quantity = quantity
 	c.lines[product] = old
 	c.touched[product] = true
-}
-
-// inOrder lists the lines as they came in.
-func inOrder(lines map[string]line) []line {
-	return slices.SortedFunc(maps.Values(lines), func(a, b line) int {
-		if a.position != b.position {
-			return int(a.position - b.position)
-		}
-		return strings.Compare(a.product, b.product)
-	})
 }
 
 // stock is how much of a product can be bought.

@@ -3,6 +3,7 @@ package cartmanager
 import (
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"cartwright/internal/fault"
 	"cartwright/internal/ids"
 	"cartwright/internal/messaging"
+	"cartwright/internal/settings"
 	"cartwright/internal/testenv"
 	"cartwright/jobs"
 	"cartwright/proto/cartpb"
@@ -301,5 +303,53 @@ func TestAReplicaStopsInTheMiddleOfManyJobs(t *testing.T) {
 	stopping.Wait()
 	if got := s.cart("ann"); got != "200 book" {
 		t.Errorf("the cart has %q", got)
+	}
+}
+
+// Z6, Z7
+func TestAServiceWithoutItsDatabaseIsNotReady(t *testing.T) {
+	t.Parallel()
+	proxy, dsn := testenv.DatabaseProxy(t)
+	_, url := testenv.Servers(t)
+	s := openWith(t, 1, dsn, url)
+	s.eventually("ready", func() bool { return s.ready() == http.StatusOK })
+	proxy.Cut()
+	s.eventually("not ready", func() bool { return s.ready() == http.StatusServiceUnavailable })
+	if _, err := s.client().GetCart(t.Context(), &cartpb.GetCartRequest{ClientId: "ann"}); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("a cart without a database: %v", err)
+	}
+	proxy.Heal()
+	s.eventually("ready again", func() bool { return s.ready() == http.StatusOK })
+}
+
+// ready is the status of the newest replica's readiness.
+func (s *stand) ready() int {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.settings.DebugListen+"/readyz", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+// Z13
+func TestWrongSettingsAreNamed(t *testing.T) {
+	t.Parallel()
+	good := []string{"CARTWRIGHT_AMQP_URL=amqp://x", "CARTWRIGHT_CARTMANAGER_DSN=x", "CARTWRIGHT_JOB_SECRET=" + secret}
+	var s Settings
+	if err := settings.Load(good, &s); err != nil || s.Prefetch != 512 || s.Connections != 8 || s.Listen != "127.0.0.1:9110" {
+		t.Errorf("%+v: %v", s, err)
+	}
+	for key, value := range map[string]string{"CARTWRIGHT_CARTMANAGER_PREFETCH": "5000", "CARTWRIGHT_CARTMANAGER_DB_CONNECTIONS": "1", "CARTWRIGHT_JOB_SECRET": "short"} {
+		var s Settings
+		if err := settings.Load(append(good, key+"="+value), &s); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s=%s: %v", key, value, err)
+		}
 	}
 }

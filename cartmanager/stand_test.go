@@ -90,7 +90,7 @@ func (s *stand) background(run func(context.Context) error) (stop func()) {
 func (s *stand) addReplica() {
 	own := s.settings
 	own.Listen, own.DebugListen = freeAddr(s.t), freeAddr(s.t)
-	s.settings.Listen = own.Listen // where the newest is
+	s.settings.Listen, s.settings.DebugListen = own.Listen, own.DebugListen // where the newest is
 	s.stops = append(s.stops, s.background(func(ctx context.Context) error { return Run(ctx, testenv.Log(s.t), own) }))
 }
 

@@ -16,10 +16,6 @@ import (
 	"cartwright/proto/jobspb"
 )
 
-func addBody(clientID string, quantity int) string {
-	return fmt.Sprintf(`{"clientID":%q,"productID":"tea","quantity":%d}`, clientID, quantity)
-}
-
 // K5
 func TestFiftyParallelRequestsEachGetTheirOwnAnswer(t *testing.T) {
 	t.Parallel()
@@ -35,7 +31,7 @@ func TestFiftyParallelRequestsEachGetTheirOwnAnswer(t *testing.T) {
 			client := fmt.Sprintf("client-%d", i)
 			path, body := addToCartPath, addBody(client, 1)
 			if i%2 == 0 {
-				path, body = checkOutCartPath, fmt.Sprintf(`{"clientID":%q}`, client)
+				path, body = checkOutCartPath, checkoutBody(client)
 			}
 			r, err := s.tryAsk(t.Context(), "POST", path, body)
 			if err != nil || r.status != http.StatusConflict || r.text("error") != "no tea left for "+client {
@@ -87,7 +83,7 @@ func TestNoWorkerAnswersAcceptedWithinTheLimit(t *testing.T) {
 	s.waitUntilReady(t)
 
 	began := time.Now()
-	checkout := s.ask(t, "POST", checkOutCartPath, `{"clientID":"jo"}`)
+	checkout := s.ask(t, "POST", checkOutCartPath, checkoutBody("jo"))
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("the answer took %s", took)
 	}
@@ -133,12 +129,12 @@ func TestAForeignAnswerIsDroppedAndTheNextCheckoutWorks(t *testing.T) {
 		}
 		return to.Done(ctx, m, false)
 	})
-	if r := s.ask(t, "POST", checkOutCartPath, `{"clientID":"forger"}`); r.status != http.StatusOK || r.text("status") != success {
+	if r := s.ask(t, "POST", checkOutCartPath, checkoutBody("forger")); r.status != http.StatusOK || r.text("status") != success {
 		t.Errorf("got %d %s", r.status, r.body)
 	}
 	s.waitForDropped(t, "nobody waits", "1")
 	s.waitForDropped(t, "other job", "1")
-	if r := s.ask(t, "POST", checkOutCartPath, `{"clientID":"jo"}`); r.status != http.StatusOK {
+	if r := s.ask(t, "POST", checkOutCartPath, checkoutBody("jo")); r.status != http.StatusOK {
 		t.Errorf("the next checkout: %d %s", r.status, r.body)
 	}
 }
@@ -154,16 +150,16 @@ func TestTheSameKeyIsTheSameJobAndAReplaySaysSo(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, nil)
 	key := "Idempotency-Key: one order, please"
-	first := s.ask(t, "POST", checkOutCartPath, `{"clientID":"jo"}`, key)
+	first := s.ask(t, "POST", checkOutCartPath, checkoutBody("jo"), key)
 	s.worker.says("jo", again)
-	second := s.ask(t, "POST", checkOutCartPath, `{"clientID":"jo"}`, key)
+	second := s.ask(t, "POST", checkOutCartPath, checkoutBody("jo"), key)
 	if first.body != second.body || first.text("orderID") != jobs.ID(jobs.StartCheckout, "jo", "one order, please") {
 		t.Errorf("the answers differ: %s and %s", first.body, second.body)
 	}
 	if first.header.Get(replayedHeader) != "" || second.header.Get(replayedHeader) != "true" {
 		t.Errorf("%s is %q, then %q", replayedHeader, first.header.Get(replayedHeader), second.header.Get(replayedHeader))
 	}
-	if other := s.ask(t, "POST", checkOutCartPath, `{"clientID":"mo"}`, key); other.text("orderID") == first.text("orderID") {
+	if other := s.ask(t, "POST", checkOutCartPath, checkoutBody("mo"), key); other.text("orderID") == first.text("orderID") {
 		t.Error("another client's key is the same order")
 	}
 	s.worker.says("jo", fails(fault.New(fault.Mismatch, "mismatch", "this key came with another request")))
@@ -219,7 +215,7 @@ func TestEveryKindOfNoHasItsCode(t *testing.T) {
 		"our-fault": {fmt.Errorf("secret words"), 500, "internal error"},
 	} {
 		s.worker.says(client, fails(c.why))
-		r := s.ask(t, "POST", checkOutCartPath, fmt.Sprintf(`{"clientID":%q}`, client))
+		r := s.ask(t, "POST", checkOutCartPath, checkoutBody(client))
 		if r.status != c.status || r.text("status") != failed || r.text("error") != c.words || r.text("orderID") == "" {
 			t.Errorf("%s: got %d %s, want %d %q", client, r.status, r.body, c.status, c.words)
 		}

@@ -137,7 +137,7 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 			}
 			shop, path, body, headers := s, "", "", []string(nil)
 			if strings.HasSuffix(op.path, "/stock") && status == http.StatusUnprocessableEntity {
-				s.ask(t, "POST", "/v1/products/tea/stock", `{"delta":1}`, asStaff, "Idempotency-Key: documented")
+				s.ask(t, "POST", "/v1/products/tea/stock", bodyOf(stockRequest{Delta: 1}), asStaff, "Idempotency-Key: documented")
 			}
 			if strings.HasPrefix(op.path, "/v1/products/") && op.method != "GET" && status == http.StatusNotFound {
 				shop = off
@@ -166,7 +166,7 @@ func provoke(op *operation, status int) (path, body string, headers []string) {
 	if strings.Contains(op.path, "/products/") && op.method != "GET" && status != http.StatusUnauthorized {
 		headers = append(headers, asStaff)
 	}
-	product, delta := "tea", 1
+	product, delta := "tea", int64(1)
 	if strings.HasPrefix(op.path, "/v1/products") {
 		product = strings.Replace(who, "jo", "tea", 1)
 	}
@@ -189,13 +189,13 @@ func provoke(op *operation, status int) (path, body string, headers []string) {
 	case "POST /addToCart":
 		body = addBody(who, 1)
 	case "POST /checkOutCart":
-		body = fmt.Sprintf(`{"clientID":%q}`, who)
+		body = checkoutBody(who)
 	case "PUT /v1/carts/{clientID}/items/{productID}":
-		body = `{"quantity":1}`
+		body = bodyOf(quantityRequest{Quantity: 1})
 	case "PUT /v1/products/{productID}":
-		body = `{"name":"Tea","price":{"amount":1,"currency":"EUR"},"active":true}`
+		body = bodyOf(productRequest{Name: "Tea", Price: price{1, "EUR"}, Active: true})
 	case "POST /v1/products/{productID}/stock":
-		body = fmt.Sprintf(`{"delta":%d}`, delta)
+		body = bodyOf(stockRequest{Delta: delta, Kind: "finite"})
 	case "GET /v1/orders":
 		path += "?clientID=" + who
 	case "GET /v1/products":

@@ -73,7 +73,7 @@ func (s *shop) refusesWithinASecond(t *testing.T) {
 	for _, path := range []string{addToCartPath, checkOutCartPath} {
 		body, member := addBody("jo", 1), "jobID"
 		if path == checkOutCartPath {
-			body, member = `{"clientID":"jo"}`, "orderID"
+			body, member = checkoutBody("jo"), "orderID"
 		}
 		began := time.Now()
 		r := s.ask(t, "POST", path, body)
@@ -172,7 +172,7 @@ func TestAStopAnswersTheRequestsInHand(t *testing.T) {
 	})
 	answered := make(chan response, 1)
 	go func() {
-		r, err := s.tryAsk(t.Context(), "POST", checkOutCartPath, `{"clientID":"slow"}`)
+		r, err := s.tryAsk(t.Context(), "POST", checkOutCartPath, checkoutBody("slow"))
 		if err != nil {
 			t.Error(err)
 		}

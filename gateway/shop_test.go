@@ -74,7 +74,7 @@ func newShop(t *testing.T, change func(*Settings)) *shop {
 	}
 	s.url = "http://" + s.settings.Listen
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
-	s.client = &http.Client{Transport: transport, Timeout: startLimit}
+	s.client = &http.Client{Transport: transport, Timeout: 3 * startLimit}
 	t.Cleanup(transport.CloseIdleConnections)
 	testenv.DeleteTopology(t, jobs.Topology(s.settings.Broker.Namespace))
 	s.startServices(t)
@@ -312,6 +312,21 @@ func freeAddr(t testing.TB) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// bodyOf writes a request's body as its documented type says.
+func bodyOf(request any) string {
+	text, err := json.Marshal(request)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+func addBody(clientID string, quantity int64) string {
+	return bodyOf(addRequest{ClientID: clientID, ProductID: "tea", Quantity: quantity})
+}
+
+func checkoutBody(clientID string) string { return bodyOf(checkoutRequest{ClientID: clientID}) }
 
 // metric reads one line of the gateway's metrics, such as `answers_awaited`.
 func (s *shop) metric(t testing.TB, line string) string {

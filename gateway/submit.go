@@ -94,7 +94,12 @@ func (g *gateway) await(ctx context.Context, m messaging.Message, known accepted
 	}
 	m.Correlation = correlation
 	if err := g.publish(ctx, m, known); err != nil {
-		return outcome{}, &jobError{m.ID, err}
+		select {
+		case a := <-answer: // the confirm was lost or late, but the job is done
+			return read(m.ID, a), nil
+		default:
+			return outcome{}, &jobError{m.ID, err}
+		}
 	}
 	select {
 	case a := <-answer:

@@ -166,4 +166,3 @@ func (s *shop) ends(id string) (o order) {
 	})
 	return o
 }
-

@@ -3,6 +3,7 @@ package tests
 import (
 	"context"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -114,7 +115,7 @@ func TestKilledAndStoppedProcessesLoseNothing(t *testing.T) {
 	}
 	wait = f.shopping(ctx, later)
 	f.whenPlaced(crowd + crowd/16)
-	for _, service := range startOrder {
+	for _, service := range slices.Backward(startOrder) {
 		f.stop(service, 0)
 		f.start(service, 0)
 		f.awaitReady(service, 0)

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 const (
 	work   messaging.Queue = "work"
-	secret                 = "a key of sixteen and more"
+	secret string          = "a key of sixteen and more"
 	// soon is longer than a round through the retry queue with all its reconnects; tests wait for
 	// conditions, not for this.
 	soon = 45 * time.Second
