@@ -170,7 +170,8 @@ build() {
   }
   mkdir -p "$home/bin"
   [ -x "$program" ] || say "Building the program (the first time takes a minute or two)"
-  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$program" .)
+  # With the flags that people use by hand, so that what they have compiled is not compiled again.
+  (cd "$root" && go build -buildvcs=false -o "$program" .)
 }
 
 # prepare installs what is missing and builds the program, side by side: the one waits for the
@@ -376,8 +377,11 @@ run_tests() {
   find_go
   have gcc || install_packages gcc libc6-dev # the race detector is linked by the C compiler
   cd "$root"
-  local unformatted
-  unformatted=$(find . -name '.?*' -prune -o -name '*.go' -print0 | xargs -0 gofmt -l)
+  local unformatted kind files=''
+  for kind in Go TestGo XTestGo IgnoredGo; do
+    files+="{{range .${kind}Files}}{{\$.Dir}}/{{.}}{{\"\\n\"}}{{end}}"
+  done
+  unformatted=$(go list -f "$files" ./... | sed '/^$/d' | xargs -d '\n' gofmt -l)
   [ -z "$unformatted" ] || die "not formatted (gofmt -w mends it): $unformatted"
   go vet ./...
   exec "$program" servers env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}"

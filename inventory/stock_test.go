@@ -117,7 +117,7 @@ func TestCommitOnceSellsOnce(t *testing.T) {
 	s.wantBalanced()
 }
 
-// I4
+// I4, I9: what was sold goes back on the shelf, once.
 func TestRollbackGivesBackWhatIsHeldAndWhatIsSold(t *testing.T) {
 	t.Parallel()
 	s := stocked(t, 10)

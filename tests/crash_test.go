@@ -19,7 +19,7 @@ const (
 	fullKey = "CARTWRIGHT_TEST_FULL"
 	// buyersAtOnce keeps a crowd long enough in the shop for something to break meanwhile.
 	buyersAtOnce = 100
-	crashLimit   = 3 * time.Minute
+	crashLimit   = 90 * time.Second
 )
 
 func crashCrowd(short, full int) int {

@@ -110,7 +110,9 @@ func (f *fleet) giveAccounts() {
 		cfg.User, cfg.Passwd = f.namespace+service, rand.Text()
 		f.env[key] = cfg.FormatDSN()
 		f.passwords = append(f.passwords, cfg.Passwd)
-		f.t.Cleanup(func() { dropAccount(f.t, f.adminDSN, cfg.User) })
+		if f.namespace != "" { // else the server goes with it
+			f.t.Cleanup(func() { dropAccount(f.t, f.adminDSN, cfg.User) })
+		}
 	}
 }
 
@@ -180,7 +182,7 @@ func (f *fleet) killAll() {
 	}
 	if f.t.Failed() {
 		text := f.logs.String()
-		f.t.Logf("the last that the processes said:\n%s", text[max(0, len(text)-20_000):])
+		f.t.Logf("the first and the last that the processes said:\n%s\n...\n%s", text[:min(len(text), 10_000)], text[max(0, len(text)-10_000):])
 	}
 }
 

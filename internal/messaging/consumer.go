@@ -54,6 +54,9 @@ type Consumer struct {
 	// tried again: whoever waits for the answer need not wait in the dark.
 	Delayed func(ctx context.Context, m Message, err error)
 
+	// trial is held while a suspect is tried, and while one is sent to be tried: it must have left
+	// its old place for good before it can do harm, or each crash would leave one copy more.
+	trial sync.Mutex
 	ready atomic.Bool
 }
 
@@ -104,7 +107,7 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 				many.deliveries = nil // closed says why
 				continue
 			}
-			hands.Go(func() { c.take(work, d) })
+			hands.Go(func() { c.take(work, many, d) })
 		case d, open := <-alone.deliveries:
 			if !open {
 				alone.deliveries = nil
@@ -119,6 +122,7 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 type ear struct {
 	channel    *amqp.Channel
 	tag        string
+	prefetch   int
 	deliveries <-chan amqp.Delivery
 	closed     <-chan *amqp.Error
 	cancelled  <-chan string
@@ -132,7 +136,7 @@ func (c *Consumer) listen(conn *amqp.Connection, q Queue, prefetch int) (*ear, e
 	if err := ch.Qos(prefetch, 0, false); err != nil {
 		return nil, fmt.Errorf("prefetch: %w", err)
 	}
-	e := &ear{channel: ch, tag: c.Name + "." + string(q), closed: ch.NotifyClose(make(chan *amqp.Error, 1)), cancelled: ch.NotifyCancel(make(chan string, 1))}
+	e := &ear{channel: ch, tag: c.Name + "." + string(q), prefetch: prefetch, closed: ch.NotifyClose(make(chan *amqp.Error, 1)), cancelled: ch.NotifyCancel(make(chan string, 1))}
 	if e.deliveries, err = ch.Consume(c.Broker.Topology.queue(q), e.tag, false, false, false, false, nil); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", q, err)
 	}
@@ -158,22 +162,37 @@ func (c *Consumer) drain(hands *sync.WaitGroup, giveUp context.CancelFunc, ears 
 }
 
 // take sees one delivery through: is it whole, has it been dangerous, do it, settle it.
-func (c *Consumer) take(ctx context.Context, d amqp.Delivery) {
+func (c *Consumer) take(ctx context.Context, from *ear, d amqp.Delivery) {
 	began := time.Now()
 	m, err := c.Broker.Keys.open(d)
-	switch {
-	case err != nil:
-	case count(d.Headers["x-delivery-count"]) >= suspectAfter:
-		// The broker's count also grows for every innocent job that was prefetched beside a
-		// guilty one, so it is only a reason to look closely, never to bury.
-		c.move(ctx, d, m, "isolated", func(ctx context.Context) error {
-			return c.Publisher.toQueue(ctx, c.Queue.alone(), c.Broker.Keys.seal(m))
-		})
+	if err == nil && count(d.Headers["x-delivery-count"]) >= suspectAfter {
+		c.isolate(ctx, from, d, m)
 		return
-	default:
+	}
+	if err == nil {
 		err = c.handle(ctx, m)
 	}
 	c.settle(ctx, d, m, err, began)
+}
+
+// isolate sends a suspect to where it is tried alone. The broker's count also grows for every
+// innocent job that was prefetched beside a guilty one, so it is only a reason to look closely,
+// never to bury.
+func (c *Consumer) isolate(ctx context.Context, from *ear, d amqp.Delivery, m Message) {
+	c.trial.Lock()
+	defer c.trial.Unlock()
+	c.move(ctx, d, m, "isolated", func(ctx context.Context) error {
+		return c.Publisher.toQueue(ctx, c.Queue.alone(), c.Broker.Keys.seal(m))
+	})
+	if ctx.Err() == nil {
+		from.flush()
+	}
+}
+
+// flush returns when the broker has taken in all acknowledgements so far: it answers a channel's
+// calls in their order.
+func (e *ear) flush() {
+	_ = e.channel.Qos(e.prefetch, 0, false) // an error means a lost connection, of which serve hears too
 }
 
 // takeAlone does a suspect, while this worker has no other: on this queue, the broker's count is
@@ -186,12 +205,22 @@ func (c *Consumer) takeAlone(ctx context.Context, d amqp.Delivery) {
 	case count(d.Headers["x-delivery-count"]) >= crashesMax:
 		err = fault.New(fault.Invalid, "crash", "a worker died %d times with only this job in hand", crashesMax)
 	default:
-		err = c.try(ctx, m) // once: others wait behind it
+		err = c.tryAlone(ctx, m)
 		if fault.Is(err, fault.Unavailable) && ctx.Err() == nil && c.Delayed != nil {
 			c.Delayed(ctx, m, err)
 		}
 	}
 	c.settle(ctx, d, m, err, began)
+}
+
+// tryAlone tries a suspect once: others wait behind it.
+func (c *Consumer) tryAlone(ctx context.Context, m Message) error {
+	c.trial.Lock()
+	defer c.trial.Unlock()
+	if ctx.Err() != nil { // while it waited, the connection went, and the job with it
+		return ctx.Err()
+	}
+	return c.try(ctx, m)
 }
 
 // handle tries the job until it has an answer. While something it needs is away, it stays in hand.

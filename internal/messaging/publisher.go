@@ -154,19 +154,20 @@ func (p *Publisher) Reply(ctx context.Context, address string, body []byte) erro
 func (p *Publisher) PublishEvents(ctx context.Context, events []Event) error {
 	t := p.broker.Topology
 	waits := make([]func() error, 0, len(events))
+	var failed error
 	for _, e := range events {
 		wait, err := p.send(ctx, t.name(t.Events), e.Type, false, e.publishing())
-		if err != nil {
-			return err
+		if failed = err; err != nil {
+			break
 		}
 		waits = append(waits, wait)
 	}
-	for _, wait := range waits {
-		if err := wait(); err != nil {
-			return err
+	for _, wait := range waits { // all of them, whatever one says: each gives its slot back
+		if err := wait(); failed == nil {
+			failed = err
 		}
 	}
-	return nil
+	return failed
 }
 
 func (p *Publisher) publish(ctx context.Context, exchange, key string, mandatory bool, msg amqp.Publishing) error {
@@ -177,7 +178,8 @@ func (p *Publisher) publish(ctx context.Context, exchange, key string, mandatory
 	return wait()
 }
 
-// send writes a message and returns how to wait for its confirm.
+// send writes a message and returns how to wait for its confirm, which must be called: until then
+// the message has a slot.
 func (p *Publisher) send(ctx context.Context, exchange, key string, mandatory bool, msg amqp.Publishing) (wait func() error, err error) {
 	if err := p.Ready(); err != nil {
 		return nil, err
