@@ -138,7 +138,7 @@ func TestArchitectureListsTheTopology(t *testing.T) {
 	topology := jobs.Topology("")
 	want := []string{topology.Jobs, topology.Queues, topology.Replies, topology.Events}
 	for _, w := range topology.Work {
-		want = append(want, string(w.Name), string(w.Name.Retry()), string(w.Name.Dead()))
+		want = append(want, string(w.Name), string(w.Name.Retry()), string(w.Name.Dead()), string(w.Name)+".alone")
 	}
 	want = append(want, jobs.AddToCart, jobs.SetCartLine, jobs.RemoveCartLine, jobs.ClearCart, jobs.StartCheckout)
 	for _, name := range want {

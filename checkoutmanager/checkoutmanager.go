@@ -83,18 +83,11 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	observe := batchSizes(reg)
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
 	publisher := messaging.NewPublisher(broker, name)
-	// The groups are made in the order of the saga, so checkouts that start together stay together.
-	round := &groupcommit.Round{}
-	book := newOrders(db, round, observe("orders"))
-	saga := &saga{
-		steps:    checkoutSteps(),
-		carts:    newCartClient(conns[0], round, observe),
-		stock:    newStockClient(conns[1], round, observe),
-		cash:     newCashClient(conns[2], observe),
-		book:     book,
-		patience: s.Patience,
-		now:      time.Now,
-	}
+	book := newOrders(db, observe("orders"))
+	carts, stock, cash := newCartClient(conns[0], observe), newStockClient(conns[1], observe), newCashClient(conns[2], observe)
+	// The saga's order, there and back: checkouts that start together stay together.
+	groupcommit.InTurn(book.moves, carts.freezes, stock.reserves, cash.charges, stock.commits, stock.rollbacks, carts.thaws)
+	saga := &saga{steps: checkoutSteps(), carts: carts, stock: stock, cash: cash, book: book, patience: s.Patience, now: time.Now}
 	settler := newSettler(saga.settle, log)
 	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), settler: settler, log: log}
 	consumer := &messaging.Consumer{Broker: broker, Publisher: publisher, Queue: jobs.Checkoutmanager, Name: name,

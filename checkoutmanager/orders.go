@@ -67,12 +67,11 @@ type row struct {
 	age        time.Duration // since it was opened, by the database's clock
 }
 
-func newOrders(db *sql.DB, round *groupcommit.Round, observe func(int)) *orders {
+func newOrders(db *sql.DB, observe func(int)) *orders {
 	o := &orders{db: db}
 	o.moves = groupcommit.New(o.flush, groupcommit.Options[move]{
 		Weight:  func(m move) int { return 1 + len(m.lines) },
 		Observe: observe,
-		Round:   round,
 	})
 	return o
 }

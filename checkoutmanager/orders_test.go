@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"cartwright/internal/fault"
-	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
 	"cartwright/internal/money"
 	"cartwright/internal/testenv"
@@ -27,7 +26,7 @@ func replicas(t *testing.T, n int) (*sql.DB, []*orders) {
 	db := testenv.Database(t, testenv.Namespace(t), schema.Checkouts)
 	books := make([]*orders, n)
 	for i := range books {
-		books[i] = newOrders(db, &groupcommit.Round{}, ignore)
+		books[i] = newOrders(db, ignore)
 		t.Cleanup(books[i].moves.Wait)
 	}
 	return db, books

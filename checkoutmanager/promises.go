@@ -28,8 +28,8 @@ type none = struct{}
 type batchCall[In, Out any] func(ctx context.Context, batch []In) ([]groupcommit.Result[Out], error)
 
 // grouped makes single calls ride together on a batch call.
-func grouped[In, Out any](call batchCall[In, Out], round *groupcommit.Round, observe func(int)) *groupcommit.Group[In, Out] {
-	return groupcommit.New(groupcommit.Flush[In, Out](call), groupcommit.Options[In]{Round: round, Timeout: callTimeout, Observe: observe})
+func grouped[In, Out any](call batchCall[In, Out], observe func(int)) *groupcommit.Group[In, Out] {
+	return groupcommit.New(groupcommit.Flush[In, Out](call), groupcommit.Options[In]{Timeout: callTimeout, Observe: observe})
 }
 
 // faults gives each result of a batch its error.
@@ -48,7 +48,7 @@ type cartClient struct {
 	settles *groupcommit.Group[*cartpb.SettleRequest, none]
 }
 
-func newCartClient(conn grpc.ClientConnInterface, round *groupcommit.Round, observe func(group string) func(int)) *cartClient {
+func newCartClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *cartClient {
 	carts := cartpb.NewCartsClient(conn)
 	freeze := func(ctx context.Context, batch []*cartpb.FreezeRequest) ([]groupcommit.Result[[]*cartpb.FrozenLine], error) {
 		resp, err := carts.FreezeBatch(ctx, &cartpb.FreezeBatchRequest{Requests: batch})
@@ -67,9 +67,9 @@ func newCartClient(conn grpc.ClientConnInterface, round *groupcommit.Round, obse
 		return faults(resp.GetResults()), err
 	}
 	return &cartClient{
-		freezes: grouped(freeze, round, observe("freeze")),
-		thaws:   grouped(thaw, round, observe("thaw")),
-		settles: grouped(settle, nil, observe("settle")),
+		freezes: grouped(freeze, observe("freeze")),
+		thaws:   grouped(thaw, observe("thaw")),
+		settles: grouped(settle, observe("settle")),
 	}
 }
 
@@ -117,7 +117,7 @@ type stockClient struct {
 	rollbacks *groupcommit.Group[*inventorypb.RollbackRequest, none]
 }
 
-func newStockClient(conn grpc.ClientConnInterface, round *groupcommit.Round, observe func(group string) func(int)) *stockClient {
+func newStockClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *stockClient {
 	stock := inventorypb.NewInventoryClient(conn)
 	reserve := func(ctx context.Context, batch []*inventorypb.ReserveRequest) ([]groupcommit.Result[none], error) {
 		resp, err := stock.ReserveBatch(ctx, &inventorypb.ReserveBatchRequest{Requests: batch})
@@ -132,9 +132,9 @@ func newStockClient(conn grpc.ClientConnInterface, round *groupcommit.Round, obs
 		return faults(resp.GetResults()), err
 	}
 	return &stockClient{
-		reserves:  grouped(reserve, round, observe("reserve")),
-		commits:   grouped(commit, round, observe("commit")),
-		rollbacks: grouped(rollback, round, observe("rollback")),
+		reserves:  grouped(reserve, observe("reserve")),
+		commits:   grouped(commit, observe("commit")),
+		rollbacks: grouped(rollback, observe("rollback")),
 	}
 }
 
@@ -157,11 +157,7 @@ func (k *stockClient) rollback(ctx context.Context, c *checkout) error {
 	return err
 }
 
-// chargeLanes lets batches wait for the provider side by side.
-const chargeLanes = 8
-
-// cashClient asks payments. Charges ride together but take no part in the round: each waits for a
-// company outside, and nobody's stock or cart should wait with it.
+// cashClient asks payments.
 type cashClient struct {
 	payments paymentspb.PaymentsClient
 	charges  *groupcommit.Group[*paymentspb.ChargeRequest, paymentspb.State]
@@ -177,12 +173,12 @@ func newCashClient(conn grpc.ClientConnInterface, observe func(group string) fun
 		}
 		return results, err
 	}
-	return &cashClient{payments, groupcommit.New(charge, groupcommit.Options[*paymentspb.ChargeRequest]{
-		Lanes: chargeLanes, Timeout: callTimeout, Observe: observe("charge")})}
+	return &cashClient{payments, grouped(charge, observe("charge"))}
 }
 
-// charge asks together with others first. A provider that needs longer is asked again alone, and
-// waited for a little; then it is errPending.
+// charge asks together with others, which takes a moment at most. A payment that the provider has
+// not decided by then is waited for alone, so that nobody else's checkout waits with it; after
+// some time more it is errPending.
 func (k *cashClient) charge(ctx context.Context, c *checkout) error {
 	req := &paymentspb.ChargeRequest{PaymentId: c.id, AmountMinor: c.total.Minor, Currency: c.total.Currency, Method: c.method}
 	state, err := k.charges.Do(ctx, req)

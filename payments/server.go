@@ -16,7 +16,7 @@ const (
 	// below the 5 s that callers give it.
 	chargeWait = 2 * time.Second
 	// batchWait is the same for a batch, whose quick payments must not wait for its slow ones.
-	batchWait = 50 * time.Millisecond
+	batchWait = 30 * time.Millisecond
 	batchMax  = 256
 	// providerTime is how long the provider may take. After that its silence is an answer of its
 	// own, and the next ask begins with a look at its books.

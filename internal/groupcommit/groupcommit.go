@@ -35,13 +35,13 @@ type Options[In any] struct {
 	Lanes     int             // batches on their way at the same time: 1
 	Timeout   time.Duration   // for one flush: 10 s
 	Observe   func(calls int) // told the size of each batch
-	Round     *Round          // flushes in turn with other groups; Lanes is not used then
 }
 
 // Group gathers calls. Make one with New; it needs no closing, but Wait tells when it is idle.
 type Group[In, Out any] struct {
 	flush Flush[In, Out]
 	opts  Options[In]
+	round *round // nil for a group that has lanes of its own
 
 	mu      sync.Mutex
 	waiting []*call[In, Out]
@@ -75,11 +75,7 @@ func New[In, Out any](flush Flush[In, Out], opts Options[In]) *Group[In, Out] {
 	if opts.Observe == nil {
 		opts.Observe = func(int) {}
 	}
-	g := &Group[In, Out]{flush: flush, opts: opts}
-	if opts.Round != nil {
-		opts.Round.stations = append(opts.Round.stations, g)
-	}
-	return g
+	return &Group[In, Out]{flush: flush, opts: opts}
 }
 
 // Do adds one call to the next batch and waits for its answer. When ctx ends first, Do returns
@@ -109,8 +105,8 @@ func (g *Group[In, Out]) add(ctx context.Context, ins ...In) []*call[In, Out] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.waiting = append(g.waiting, calls...)
-	if g.opts.Round != nil {
-		g.opts.Round.wake(context.WithoutCancel(ctx))
+	if g.round != nil {
+		g.round.wake(context.WithoutCancel(ctx))
 		return calls
 	}
 	for range min(len(calls), g.opts.Lanes-g.lanes) {
@@ -133,8 +129,8 @@ func (c *call[In, Out]) wait() Result[Out] {
 
 // Wait returns when no batch is on its way.
 func (g *Group[In, Out]) Wait() {
-	if g.opts.Round != nil {
-		g.opts.Round.idle.Wait()
+	if g.round != nil {
+		g.round.idle.Wait()
 	}
 	g.idle.Wait()
 }
@@ -147,12 +143,8 @@ func (g *Group[In, Out]) lane(ctx context.Context) {
 }
 
 // step flushes one batch. It returns false when nobody waits.
-//
-// The callers of one batch are woken together and often meet again at the next group. Letting
-// those who can run go first keeps them together; else the first of them would be flushed alone,
-// and the batch would fall apart a little more at every stage.
 func (g *Group[In, Out]) step(ctx context.Context) bool {
-	runtime.Gosched()
+	g.gather()
 	batch := g.next()
 	if len(batch) == 0 {
 		return false
@@ -160,6 +152,28 @@ func (g *Group[In, Out]) step(ctx context.Context) bool {
 	g.opts.Observe(len(batch))
 	g.run(ctx, batch)
 	return true
+}
+
+// looks without news after which nobody else is expected. More than one, because callers may be
+// on their way on another processor.
+const looks = 4
+
+// gather lets goroutines that can run go first, for as long as that makes the line longer. The
+// callers of one batch are woken together and often meet again at the next group; without this,
+// the first of them would be flushed alone, and the batch would fall apart a little more at every
+// stage. A lone call is held up for no longer than a few looks at an empty run queue take.
+func (g *Group[In, Out]) gather() {
+	for before, same := 0, 0; same < looks; {
+		runtime.Gosched()
+		g.mu.Lock()
+		now := len(g.waiting)
+		g.mu.Unlock()
+		same++
+		if now > before && now < g.opts.CallsMax {
+			same = 0
+		}
+		before = now
+	}
 }
 
 // next takes the oldest calls up to the limits. When it takes none, the lane is given up in the
@@ -185,7 +199,7 @@ func (g *Group[In, Out]) next() []*call[In, Out] {
 	g.waiting = g.waiting[taken:]
 	if len(batch) == 0 {
 		g.waiting = nil
-		if g.opts.Round == nil {
+		if g.round == nil {
 			g.lanes--
 		}
 	}

@@ -5,15 +5,31 @@ import (
 	"sync"
 )
 
-// Round flushes several groups one after the other, in the order in which they were made, round
-// and round. When the groups are the stages of one path and stand in its order, calls that start
-// a round together stay together through all of its stages, and those that arrive meanwhile start
+// InTurn makes groups flush one after the other, in this order, round and round, instead of each
+// for itself. When they are the stages of one path and stand in its order, calls that start a
+// round together stay together through all of its stages, and those that arrive meanwhile start
 // the next one together. Batches are then as large as what arrives in a whole round, not in one
 // stage; a call that is alone still goes at once.
 //
-// Make all groups of a round before the first call.
-type Round struct {
-	stations []interface{ step(context.Context) bool }
+// It must be called before the groups are used.
+func InTurn(stations ...Station) {
+	r := &round{stations: stations}
+	for _, s := range stations {
+		s.join(r)
+	}
+}
+
+// Station is a Group of any kind of calls.
+type Station interface {
+	step(context.Context) bool
+	join(*round)
+}
+
+func (g *Group[In, Out]) join(r *round) { g.round = r }
+
+// round is the one who goes round.
+type round struct {
+	stations []Station
 
 	mu      sync.Mutex
 	running bool
@@ -22,7 +38,7 @@ type Round struct {
 }
 
 // wake tells that a call waits at one of the groups.
-func (r *Round) wake(ctx context.Context) {
+func (r *round) wake(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls++
@@ -34,7 +50,7 @@ func (r *Round) wake(ctx context.Context) {
 }
 
 // run goes round until a whole round found nobody waiting.
-func (r *Round) run(ctx context.Context) {
+func (r *round) run(ctx context.Context) {
 	defer r.idle.Done()
 	for seen := r.seen(); ; {
 		worked := false
@@ -48,14 +64,14 @@ func (r *Round) run(ctx context.Context) {
 	}
 }
 
-func (r *Round) seen() int {
+func (r *round) seen() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.calls
 }
 
 // rest ends the run unless a call has come since seen.
-func (r *Round) rest(seen int) bool {
+func (r *round) rest(seen int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = r.calls != seen

@@ -1,0 +1,234 @@
+package schema_test
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+
+	"cartwright/internal/store"
+	"cartwright/internal/testenv"
+	schema "cartwright/sql"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// Z11: up on an empty server, up again, all the way down, and up once more; each time the tables
+// are the same.
+func TestEveryDatabaseGoesUpAndDown(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	for _, d := range schema.Databases() {
+		first := up(t, dsn, namespace, d)
+		if again := up(t, dsn, namespace, d); again != first {
+			t.Errorf("%s: a second up changed it from\n%s\nto\n%s", d, first, again)
+		}
+		newest := version(t, dsn, namespace, d)
+		for v := newest; v > 0; v-- {
+			if err := schema.Down(t.Context(), dsn, namespace, d); err != nil {
+				t.Fatal(err)
+			}
+			if got := version(t, dsn, namespace, d); got != v-1 {
+				t.Errorf("%s: version %d after down from %d", d, got, v)
+			}
+		}
+		if left := describe(t, namespace+d); left != "" {
+			t.Errorf("%s: down has left\n%s", d, left)
+		}
+		if again := up(t, dsn, namespace, d); again != first {
+			t.Errorf("%s: after down, up made\n%s\nwant\n%s", d, again, first)
+		}
+	}
+}
+
+func up(t *testing.T, dsn, namespace, d string) (tables string) {
+	t.Helper()
+	if err := schema.Migrate(t.Context(), dsn, namespace, d); err != nil {
+		t.Fatal(err)
+	}
+	return describe(t, namespace+d)
+}
+
+func version(t *testing.T, dsn, namespace, d string) int64 {
+	t.Helper()
+	v, err := schema.Version(t.Context(), dsn, namespace, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// describe lists the columns of every table, except the one in which goose keeps its own notes.
+func describe(t *testing.T, database string) string {
+	t.Helper()
+	rows, err := testenv.Open(t, database).QueryContext(t.Context(), `
+		SELECT   CONCAT_WS(' ', table_name, column_name, column_type, is_nullable, column_key)
+		FROM     information_schema.columns
+		WHERE    table_schema = ? AND table_name NOT LIKE 'goose%'
+		ORDER BY table_name, ordinal_position`, database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var column string
+		if err := rows.Scan(&column); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, column)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(all, "\n")
+}
+
+// Z11: several processes that migrate at once do it once.
+func TestMigratingAtTheSameTimeIsMigratingOnce(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	var all sync.WaitGroup
+	for range 4 {
+		for _, d := range schema.Databases() {
+			all.Go(func() {
+				if err := schema.Migrate(t.Context(), dsn, namespace, d); err != nil {
+					t.Errorf("%s: %v", d, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	for _, d := range schema.Databases() {
+		if v := version(t, dsn, namespace, d); v < 1 {
+			t.Errorf("%s is at version %d", d, v)
+		}
+	}
+}
+
+// X5: the account of a service reads and writes the rows of its own database and can do nothing
+// else; the reader reads everything and changes nothing. Databases whose names match by a wild
+// card are no exception.
+func TestAccountsCanDoNoMoreThanTheyNeed(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	for _, d := range schema.Databases() {
+		up(t, dsn, namespace, d)
+	}
+	alike := strings.ReplaceAll(namespace, "_", "x")
+	t.Cleanup(func() { exec(t, testenv.Open(t, ""), "DROP DATABASE IF EXISTS `"+alike+schema.Carts+"`") })
+	up(t, dsn, alike, schema.Carts)
+
+	for _, own := range schema.Databases() {
+		account := newAccount(t, dsn, namespace+own)
+		for range 2 { // also for an account that exists
+			if err := schema.Owner(t.Context(), dsn, namespace, own, account); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db := login(t, account)
+		for _, other := range append(schema.Databases(), "mysql") {
+			table := "`" + namespace + other + "`.outbox"
+			if other == "mysql" {
+				table = "mysql.global_priv"
+			}
+			for _, s := range []string{"SELECT COUNT(*) FROM " + table, "DELETE FROM " + table + " WHERE 1 = 0"} {
+				expect(t, db, s, other == own)
+			}
+		}
+		expect(t, db, "SELECT COUNT(*) FROM `"+alike+"carts`.outbox", false)
+		expect(t, db, "DROP TABLE `"+namespace+own+"`.outbox", false)
+		expect(t, db, "CREATE TABLE `"+namespace+own+"`.mine (id INT)", false)
+		expect(t, db, "ALTER TABLE `"+namespace+own+"`.outbox ADD COLUMN mine INT", false)
+		expect(t, db, "CREATE DATABASE `"+namespace+"mine`", false)
+	}
+
+	account := newAccount(t, dsn, namespace+"reader")
+	if err := schema.Reader(t.Context(), dsn, namespace, account); err != nil {
+		t.Fatal(err)
+	}
+	db := login(t, account)
+	for _, d := range schema.Databases() {
+		expect(t, db, "SELECT COUNT(*) FROM `"+namespace+d+"`.outbox", true)
+		expect(t, db, "DELETE FROM `"+namespace+d+"`.outbox WHERE 1 = 0", false)
+		expect(t, db, "INSERT INTO `"+namespace+d+"`.outbox (event_id, type, subject, data) VALUES ('', '', '', '')", false)
+		expect(t, db, "DROP TABLE `"+namespace+d+"`.outbox", false)
+	}
+	expect(t, db, "SELECT COUNT(*) FROM `"+alike+"carts`.outbox", false)
+}
+
+// A second Owner with another password changes the password.
+func TestAnAccountGetsItsNewPassword(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	up(t, dsn, namespace, schema.Carts)
+	before := newAccount(t, dsn, namespace+"changing")
+	cfg, err := mysql.ParseDSN(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Passwd = rand.Text() + "' -- \\"
+	after := cfg.FormatDSN()
+	for _, account := range []string{before, after} {
+		if err := schema.Owner(t.Context(), dsn, namespace, schema.Carts, account); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := login(t, after).PingContext(t.Context()); err != nil {
+		t.Errorf("new password: %v", err)
+	}
+	if err := login(t, before).PingContext(t.Context()); err == nil {
+		t.Error("the old password still opens")
+	}
+}
+
+func newAccount(t *testing.T, dsn, user string) (account string) {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.User, cfg.Passwd = user, rand.Text()
+	t.Cleanup(func() { exec(t, testenv.Open(t, ""), fmt.Sprintf("DROP USER IF EXISTS '%s'@'%%'", user)) })
+	return cfg.FormatDSN()
+}
+
+func exec(t *testing.T, db *sql.DB, statement string) {
+	t.Helper()
+	if _, err := db.ExecContext(context.Background(), statement); err != nil {
+		t.Errorf("%s: %v", statement, err)
+	}
+}
+
+func login(t *testing.T, account string) *sql.DB {
+	t.Helper()
+	db, err := store.Open(account, "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// expect runs a statement that is to be let through, or to be denied by the server.
+func expect(t *testing.T, db *sql.DB, statement string, allowed bool) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), statement)
+	if allowed && err != nil {
+		t.Errorf("%s: %v", statement, err)
+	}
+	var denied *mysql.MySQLError
+	if !allowed && (!errors.As(err, &denied) || denied.Number != 1044 && denied.Number != 1142 && denied.Number != 1227) {
+		t.Errorf("%s: got %v, want it denied", statement, err)
+	}
+}
