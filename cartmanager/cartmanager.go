@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"cartwright/internal/debugport"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
@@ -85,7 +86,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	defer inventory.Close()
 
 	reg := prometheus.NewRegistry()
-	sizes := newBatchSizes(reg)
+	sizes := groupcommit.NewSizes(reg)
 	carts := newCarts(db, newShop(catalogue, inventory, sizes), sizes)
 	defer carts.wait()
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}

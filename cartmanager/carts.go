@@ -30,10 +30,10 @@ type Carts struct {
 	views   *groupcommit.Group[subject, view]
 }
 
-func newCarts(db *sql.DB, s *shop, sizes *batchSizes) *Carts {
+func newCarts(db *sql.DB, s *shop, sizes *groupcommit.Sizes) *Carts {
 	c := &Carts{db: db, shop: s}
-	c.changes = groupcommit.New(c.commit, groupcommit.Options[change]{Weight: rowsMoved, Observe: sizes.of("changes")})
-	c.views = groupcommit.New(c.look, groupcommit.Options[subject]{Observe: sizes.of("views")})
+	c.changes = groupcommit.New(c.commit, groupcommit.Options[change]{Weight: rowsMoved, Observe: sizes.Of("changes")})
+	c.views = groupcommit.New(c.look, groupcommit.Options[subject]{Observe: sizes.Of("views")})
 	return c
 }
 

@@ -38,7 +38,7 @@ func setTable(t testing.TB) *table {
 
 // replica makes another process' view of the same carts.
 func (tb *table) replica() *Carts {
-	sizes := newBatchSizes(prometheus.NewRegistry())
+	sizes := groupcommit.NewSizes(prometheus.NewRegistry())
 	c := newCarts(tb.db, newShop(dial(tb.t, tb.goods.addr), dial(tb.t, tb.goods.addr), sizes), sizes)
 	tb.t.Cleanup(c.wait)
 	return c

@@ -27,14 +27,14 @@ type shop struct {
 	stock    *groupcommit.Group[[]string, map[string]stock]
 }
 
-func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *batchSizes) *shop {
+func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.Sizes) *shop {
 	c, i := cataloguepb.NewCatalogueClient(catalogue), inventorypb.NewInventoryClient(inventory)
 	options := func(group string) groupcommit.Options[[]string] {
 		return groupcommit.Options[[]string]{
 			WeightMax: idsPerCall,
 			Weight:    func(ids []string) int { return len(ids) },
 			Timeout:   rpcTimeout,
-			Observe:   sizes.of(group),
+			Observe:   sizes.Of(group),
 		}
 	}
 	return &shop{

@@ -28,17 +28,10 @@ type server struct {
 }
 
 func newServer(db *sql.DB, reg prometheus.Registerer) *server {
-	sizes := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "groupcommit_batch_size",
-		Help:    "Calls that shared a flush, by group.",
-		Buckets: prometheus.ExponentialBuckets(1, 2, 10),
-	}, []string{"group"})
-	reg.MustRegister(sizes)
-	observed := sizes.WithLabelValues("products")
 	s := &server{db: db}
 	s.reads = groupcommit.New(s.readTogether, groupcommit.Options[[]string]{
 		Weight:  func(productIDs []string) int { return len(productIDs) },
-		Observe: func(calls int) { observed.Observe(float64(calls)) },
+		Observe: groupcommit.NewSizes(reg).Of("products"),
 	})
 	return s
 }

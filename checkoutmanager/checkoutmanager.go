@@ -80,7 +80,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	observe := batchSizes(reg)
+	observe := groupcommit.NewSizes(reg).Of
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
 	publisher := messaging.NewPublisher(broker, name)
 	book := newOrders(db, observe("orders"))
@@ -132,17 +132,5 @@ func dialAll(addrs ...string) (conns []*grpc.ClientConn, err error) {
 func closeAll(conns []*grpc.ClientConn) {
 	for _, c := range conns {
 		c.Close()
-	}
-}
-
-// batchSizes makes the observers of how many calls ride together, by group.
-func batchSizes(reg prometheus.Registerer) func(group string) func(int) {
-	sizes := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "groupcommit_batch_size", Help: "Calls that were flushed together, by group.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
-	}, []string{"group"})
-	reg.MustRegister(sizes)
-	return func(group string) func(int) {
-		observer := sizes.WithLabelValues(group)
-		return func(calls int) { observer.Observe(float64(calls)) }
 	}
 }

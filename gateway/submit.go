@@ -95,11 +95,13 @@ func (g *gateway) await(ctx context.Context, m messaging.Message, known accepted
 	m.Correlation = correlation
 	if err := g.publish(ctx, m, known); err != nil {
 		select {
-		case a := <-answer: // the confirm was lost or late, but the job is done
-			return read(m.ID, a), nil
+		case a := <-answer:
+			if a != notYet { // the confirm was lost or late, but a worker has had the job
+				return read(m.ID, a), nil
+			}
 		default:
-			return outcome{}, &jobError{m.ID, err}
 		}
+		return outcome{}, &jobError{m.ID, err}
 	}
 	select {
 	case a := <-answer:

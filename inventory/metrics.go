@@ -12,29 +12,20 @@ import (
 
 // metrics counts what the service does.
 type metrics struct {
-	batchSize  *prometheus.HistogramVec
+	sizes      *groupcommit.Sizes
 	operations *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		batchSize: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "groupcommit_batch_size",
-			Help:    "Calls that went into one flush, by group.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 9),
-		}, []string{"group"}),
+		sizes: groupcommit.NewSizes(reg),
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stock_operations_total",
 			Help: "Operations decided, by verb (reserve, commit, rollback, expire, adjust) and outcome: done, or the reason why not.",
 		}, []string{"verb", "outcome"}),
 	}
-	reg.MustRegister(m.batchSize, m.operations, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(m.operations, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
-}
-
-func (m *metrics) batches(group string) func(int) {
-	observer := m.batchSize.WithLabelValues(group)
-	return func(calls int) { observer.Observe(float64(calls)) }
 }
 
 // counting counts the operations of a flush once they are saved.

@@ -31,13 +31,13 @@ func newServer(b books, m *metrics) *server {
 		writes: groupcommit.New(m.counting(b.flush), groupcommit.Options[operation]{
 			WeightMax: writesWeightMax,
 			Weight:    func(o operation) int { return max(1, len(o.lines)) },
-			Observe:   m.batches("writes"),
+			Observe:   m.sizes.Of("writes"),
 		}),
 		reads: groupcommit.New(b.look, groupcommit.Options[[]string]{
 			WeightMax: readsWeightMax,
 			Weight:    func(products []string) int { return len(products) },
 			Timeout:   readTime,
-			Observe:   m.batches("reads"),
+			Observe:   m.sizes.Of("reads"),
 		}),
 	}
 }

@@ -64,7 +64,7 @@ type entered struct {
 
 func newLedger(db *sql.DB, m *metrics) *ledger {
 	l := &ledger{db: db}
-	l.group = groupcommit.New(l.flush, groupcommit.Options[entry]{Observe: m.batchSize("payments")})
+	l.group = groupcommit.New(l.flush, groupcommit.Options[entry]{Observe: m.sizes.Of("payments")})
 	return l
 }
 

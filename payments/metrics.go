@@ -7,36 +7,27 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/money"
 )
 
 // metrics are what operators see of the money.
 type metrics struct {
-	batches  *prometheus.HistogramVec
+	sizes    *groupcommit.Sizes
 	provider *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "groupcommit_batch_size",
-			Help:    "Calls that shared a flush, by group.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
-		}, []string{"group"}),
+		sizes: groupcommit.NewSizes(reg),
 		provider: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "payment_provider_seconds",
 			Help:    "Time that the payment provider took, by call and what it said.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 3, 10), // 1 ms to 20 s
 		}, []string{"call", "answer"}),
 	}
-	reg.MustRegister(m.batches, m.provider)
+	reg.MustRegister(m.provider)
 	return m
-}
-
-// batchSize observes the batches of one group.
-func (m *metrics) batchSize(group string) func(calls int) {
-	sizes := m.batches.WithLabelValues(group)
-	return func(calls int) { sizes.Observe(float64(calls)) }
 }
 
 // timed is a provider whose calls are measured.

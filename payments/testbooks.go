@@ -35,7 +35,7 @@ type testEntry struct {
 
 func newTestBooks(db *sql.DB, m *metrics) *testBooks {
 	b := &testBooks{db: db}
-	b.group = groupcommit.New(b.flush, groupcommit.Options[testEntry]{Observe: m.batchSize("test provider")})
+	b.group = groupcommit.New(b.flush, groupcommit.Options[testEntry]{Observe: m.sizes.Of("test provider")})
 	return b
 }
 
