@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
 	"cartwright/internal/testenv"
 	"cartwright/jobs"
