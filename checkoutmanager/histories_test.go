@@ -415,7 +415,7 @@ func TestEveryHistoryOfACheckoutEndsWhole(t *testing.T) {
 // I11: two workers on one checkout, one fault, every interleaving up to a bound.
 func TestEveryHistoryOfTwoWorkersEndsWhole(t *testing.T) {
 	t.Parallel()
-	limit := 400_000
+	limit := 200_000
 	if testing.Short() {
 		limit = 50_000
 	}
@@ -444,7 +444,7 @@ func TestLeavingOutAnyRuleBreaksHistories(t *testing.T) {
 			t.Parallel()
 			r := allRules()
 			c.leaveOut(&r)
-			histories, broken, example := enumerate(r, 3, 200_000, c.play)
+			histories, broken, example := enumerate(r, 3, 60_000, c.play)
 			t.Logf("%d of %d histories broken, such as: %s", broken, histories, example)
 			if broken == 0 {
 				t.Errorf("none of %d histories broken: the rule seems to be needless", histories)
