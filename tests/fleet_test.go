@@ -64,6 +64,7 @@ var startOrder = []string{"catalogue", "inventory", "payments", "cartmanager", "
 func newFleet(t testing.TB, o options) *fleet {
 	t.Helper()
 	f := &fleet{shop: prepareShop(t, o), program: build(t), logs: &journal{}, running: map[string]*servers.Process{}}
+	f.slack = fleetSlack
 	f.env["LOG_LEVEL"] = "warn"
 	maps.Copy(f.env, o.env)
 	f.giveAccounts()

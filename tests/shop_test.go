@@ -46,6 +46,7 @@ type shop struct {
 	url       string
 	inventory string // address of the first replica
 	replicas  map[string]int
+	slack     time.Duration // what a client may wait beyond the gateway's limit
 	pools     map[string]*sql.DB
 	client    *http.Client
 }
@@ -102,7 +103,7 @@ func (s *shop) count(o options, service string) int {
 // prepareShop makes the databases and decides all addresses, and starts nothing.
 func prepareShop(t testing.TB, o options) *shop {
 	t.Helper()
-	s := &shop{t: t, pools: map[string]*sql.DB{}, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}}
+	s := &shop{t: t, slack: slack, pools: map[string]*sql.DB{}, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}}
 	t.Cleanup(s.client.CloseIdleConnections)
 	amqpURL := o.own.url
 	if s.adminDSN = o.own.dsn; o.own == (pair{}) {
