@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"text/tabwriter"
 
 	"cartwright/cartmanager"
@@ -52,11 +53,23 @@ func prepared[S any](name string, s *S, run func(context.Context, *slog.Logger, 
 		return nil, err
 	}
 	return func(ctx context.Context) error {
+		easeCollector()
 		log.Info("starting")
 		err := run(ctx, log, *s)
 		log.Info("stopped", "error", err)
 		return err
 	}, nil
+}
+
+// garbagePercent lets a heap of a few megabytes grow to a few times its size before it is
+// collected. By Go's default, such small heaps are collected dozens of times a second under load.
+const garbagePercent = 400
+
+// easeCollector leaves the choice to GOGC, where that is set.
+func easeCollector() {
+	if _, chosen := os.LookupEnv("GOGC"); !chosen {
+		debug.SetGCPercent(garbagePercent)
+	}
 }
 
 // task makes the command of something that ends by itself and prints.

@@ -83,10 +83,12 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	observe := groupcommit.NewSizes(reg).Of
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
 	publisher := messaging.NewPublisher(broker, name)
-	book := newOrders(db, observe("orders"))
+	book := newOrders(db, observe)
 	carts, stock, cash := newCartClient(conns[0], observe), newStockClient(conns[1], observe), newCashClient(conns[2], observe)
-	// The saga's order, there and back: checkouts that start together stay together.
-	groupcommit.InTurn(book.moves, carts.freezes, stock.reserves, cash.charges, stock.commits, stock.rollbacks, carts.thaws)
+	// Checkouts that start together stay together: through the saga's first half, which never waits
+	// for a company outside, and side by side with other checkouts through its second, and the way back.
+	groupcommit.InTurn(book.opens, carts.freezes, stock.reserves)
+	groupcommit.InTurn(cash.charges, stock.commits, stock.rollbacks, carts.thaws, book.ends)
 	saga := &saga{steps: checkoutSteps(), carts: carts, stock: stock, cash: cash, book: book, patience: s.Patience, now: time.Now}
 	settler := newSettler(saga.settle, log)
 	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), settler: settler, log: log}

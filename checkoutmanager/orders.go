@@ -16,10 +16,12 @@ import (
 )
 
 // orders is the book of checkouts: the only code that writes the tables of this service. All
-// moves of all checkouts go through one group, so a flush is one transaction for many.
+// moves of all checkouts go through two groups, one for each end of the saga, so a flush is one
+// transaction for many.
 type orders struct {
 	db    *sql.DB
-	moves *groupcommit.Group[move, moved]
+	opens *groupcommit.Group[move, moved] // beginnings
+	ends  *groupcommit.Group[move, moved] // all other moves
 }
 
 // move is one change of one checkout's row.
@@ -67,19 +69,18 @@ type row struct {
 	age        time.Duration // since it was opened, by the database's clock
 }
 
-func newOrders(db *sql.DB, observe func(int)) *orders {
+func newOrders(db *sql.DB, observe func(group string) func(int)) *orders {
 	o := &orders{db: db}
-	o.moves = groupcommit.New(o.flush, groupcommit.Options[move]{
-		Weight:  func(m move) int { return 1 + len(m.lines) },
-		Observe: observe,
-	})
+	weight := func(m move) int { return 1 + len(m.lines) }
+	o.opens = groupcommit.New(o.flush, groupcommit.Options[move]{Weight: weight, Observe: observe("open")})
+	o.ends = groupcommit.New(o.flush, groupcommit.Options[move]{Weight: weight, Observe: observe("end")})
 	return o
 }
 
 // open makes the checkout's row or finds the one that is there. The same ID with another request
 // is a fault.Mismatch.
 func (o *orders) open(ctx context.Context, id string, r request) (c *checkout, fresh bool, err error) {
-	m, err := o.moves.Do(ctx, move{kind: openMove, id: id, request: r})
+	m, err := o.opens.Do(ctx, move{kind: openMove, id: id, request: r})
 	if err != nil {
 		return nil, false, err
 	}
@@ -101,7 +102,7 @@ func (o *orders) end(ctx context.Context, c *checkout, from, to state) error {
 
 func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
 	m.kind, m.id = guardedMove, c.id
-	after, err := o.moves.Do(ctx, m)
+	after, err := o.ends.Do(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -111,12 +112,12 @@ func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
 
 // park leaves a checkout to rescue. The longer it has taken already, the later rescue looks.
 func (o *orders) park(ctx context.Context, id string) error {
-	_, err := o.moves.Do(ctx, move{kind: parkMove, id: id})
+	_, err := o.ends.Do(ctx, move{kind: parkMove, id: id})
 	return err
 }
 
 func (o *orders) settled(ctx context.Context, c *checkout) error {
-	_, err := o.moves.Do(ctx, move{kind: settledMove, id: c.id})
+	_, err := o.ends.Do(ctx, move{kind: settledMove, id: c.id})
 	return err
 }
 

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-func ignore(int) {}
+func ignore(string) func(int) { return func(int) {} }
 
 // replicas makes several books on one database, as several processes would have.
 func replicas(t *testing.T, n int) (*sql.DB, []*orders) {
@@ -27,7 +27,8 @@ func replicas(t *testing.T, n int) (*sql.DB, []*orders) {
 	books := make([]*orders, n)
 	for i := range books {
 		books[i] = newOrders(db, ignore)
-		t.Cleanup(books[i].moves.Wait)
+		t.Cleanup(books[i].opens.Wait)
+		t.Cleanup(books[i].ends.Wait)
 	}
 	return db, books
 }

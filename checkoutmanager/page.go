@@ -52,7 +52,8 @@ func (p page) writeOpened(ctx context.Context, tx *sql.Tx) error {
 }
 
 // writeChanged saves rows that are locked, so their new values are written as they are: the key
-// exists, and the update half of the statement is what runs. A failed checkout needs no rescue.
+// exists, and the update half of the statement is what runs. A failed checkout needs no rescue;
+// for the others, rescue looks when it would have looked anyway.
 func (p page) writeChanged(ctx context.Context, tx *sql.Tx) error {
 	if len(p.changed) == 0 {
 		return nil
@@ -60,18 +61,14 @@ func (p page) writeChanged(ctx context.Context, tx *sql.Tx) error {
 	slices.SortFunc(p.changed, byID)
 	var args []any
 	for _, r := range p.changed {
-		due := any(graceSeconds)
-		if r.state == failed {
-			due = nil
-		}
-		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, due)
+		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, graceSeconds)
 	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)
 		VALUES `+store.Tuples(len(p.changed), "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)")+`
 		ON DUPLICATE KEY UPDATE
 			state = VALUES(state), reason_code = VALUES(reason_code), reason = VALUES(reason),
-			total_minor = VALUES(total_minor), currency = VALUES(currency), updated_at = VALUES(updated_at), due_at = VALUES(due_at)`, args...)
+			total_minor = VALUES(total_minor), currency = VALUES(currency), updated_at = VALUES(updated_at), due_at = IF(VALUES(state) = 'failed', NULL, due_at)`, args...)
 	return err
 }
 
