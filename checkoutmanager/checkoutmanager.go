@@ -85,10 +85,9 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	publisher := messaging.NewPublisher(broker, name)
 	book := newOrders(db, observe)
 	carts, stock, cash := newCartClient(conns[0], observe), newStockClient(conns[1], observe), newCashClient(conns[2], observe)
-	// Checkouts that start together stay together: through the saga's first half, which never waits
-	// for a company outside, and side by side with other checkouts through its second, and the way back.
+	// Checkouts that start together stay together, up to the payment and from there on, and back.
 	groupcommit.InTurn(book.opens, carts.freezes, stock.reserves)
-	groupcommit.InTurn(cash.charges, stock.commits, stock.rollbacks, carts.thaws, book.ends)
+	groupcommit.InTurn(stock.commits, stock.rollbacks, carts.thaws, book.ends)
 	saga := &saga{steps: checkoutSteps(), carts: carts, stock: stock, cash: cash, book: book, patience: s.Patience, now: time.Now}
 	settler := newSettler(saga.settle, log)
 	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), settler: settler, log: log}

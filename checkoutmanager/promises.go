@@ -157,7 +157,11 @@ func (k *stockClient) rollback(ctx context.Context, c *checkout) error {
 	return err
 }
 
-// cashClient asks payments.
+// chargeLanes lets batches of charges wait for the provider side by side.
+const chargeLanes = 4
+
+// cashClient asks payments. Charges ride together, but in nobody's turn: each waits for a company
+// outside, and other checkouts' stock and carts should not wait with it.
 type cashClient struct {
 	payments paymentspb.PaymentsClient
 	charges  *groupcommit.Group[*paymentspb.ChargeRequest, paymentspb.State]
@@ -173,7 +177,8 @@ func newCashClient(conn grpc.ClientConnInterface, observe func(group string) fun
 		}
 		return results, err
 	}
-	return &cashClient{payments, grouped(charge, observe("charge"))}
+	return &cashClient{payments, groupcommit.New(charge, groupcommit.Options[*paymentspb.ChargeRequest]{
+		Lanes: chargeLanes, Timeout: callTimeout, Observe: observe("charge")})}
 }
 
 // charge asks together with others, which takes a moment at most. A payment that the provider has

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -67,7 +68,7 @@ func (b Broker) session(ctx context.Context, name string, session func(context.C
 		Heartbeat:  heartbeat,
 		FrameSize:  frameSize,
 		Locale:     "en_US",
-		Dial:       amqp.DefaultDial(dialTimeout),
+		Dial:       dial,
 		Properties: amqp.Table{"connection_name": name, "product": "cartwright", "capabilities": amqp.Table{"consumer_cancel_notify": true, "connection.blocked": true, "publisher_confirms": true, "basic.nack": true}},
 	})
 	if err != nil {
@@ -85,6 +86,15 @@ func (b Broker) session(ctx context.Context, name string, session func(context.C
 		return fmt.Errorf("channel: %w", err)
 	}
 	return session(ctx, conn)
+}
+
+// dial connects as the client library would, and gathers what is written.
+func dial(network, addr string) (net.Conn, error) {
+	conn, err := amqp.DefaultDial(dialTimeout)(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return newGatherConn(conn), nil
 }
 
 // pause waits, and tells whether the wait ended by itself.

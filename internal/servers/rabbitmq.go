@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -208,8 +209,15 @@ func rabbitMQEnv(cfg *RabbitMQConfig) []string {
 		"RABBITMQ_ALLOW_INPUT=1",
 		"RABBITMQ_SERVER_START_ARGS=-noinput",
 		// Erlang's threads would spin for work where the machine's other programs need the cores.
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none",
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S "+schedulers()+" +sbwt none +sbwtdcpu none +sbwtdio none",
 	)
+}
+
+// schedulers is half of the processors: the broker shares the machine with its clients, and more
+// threads on few processors only wake each other.
+func schedulers() string {
+	n := max(1, runtime.GOMAXPROCS(0)/2)
+	return fmt.Sprintf("%d:%d", n, n)
 }
 
 type rabbitMQPaths struct{ server, epmd string }
