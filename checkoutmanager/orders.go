@@ -135,14 +135,17 @@ func (c *checkout) take(r row) {
 }
 
 // flush saves a batch of moves in one transaction: lock the rows, decide each move in the order
-// of arrival, write once.
+// of arrival, write once. Rows to be opened are not looked for at first, because nearly all are
+// new; a key that is taken says otherwise, and then the second run looks.
 func (o *orders) flush(ctx context.Context, batch []move) ([]groupcommit.Result[moved], error) {
 	var results []groupcommit.Result[moved]
+	again := false
 	err := store.InTx(ctx, o.db, func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := lockRows(ctx, tx, batch)
+		rows, err := lockRows(ctx, tx, batch, again)
 		if err != nil {
 			return err
 		}
+		again = true
 		var p page
 		results, p = decide(rows, batch)
 		return p.write(ctx, tx)
@@ -223,11 +226,12 @@ func clip(s string, most int) string {
 	return s
 }
 
-// lockRows locks the rows that a batch is about, in the order of their IDs.
-func lockRows(ctx context.Context, tx *sql.Tx, batch []move) (map[string]row, error) {
+// lockRows locks the rows that a batch is about, in the order of their IDs; those to be opened only
+// when asked to.
+func lockRows(ctx context.Context, tx *sql.Tx, batch []move, opened bool) (map[string]row, error) {
 	var ids []string
 	for _, m := range batch {
-		if m.kind != settledMove {
+		if m.kind == guardedMove || m.kind == parkMove || m.kind == openMove && opened {
 			ids = append(ids, m.id)
 		}
 	}

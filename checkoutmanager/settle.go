@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	settleInterval = 100 * time.Millisecond
+	settleInterval = 250 * time.Millisecond
 	settleBacklog  = 65_536 // placed orders that wait; what does not fit is left to rescue
 	settleTimeout  = 10 * time.Second
 )

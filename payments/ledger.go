@@ -53,6 +53,7 @@ type ledger struct {
 // run again when the transaction is, so it does nothing but decide.
 type entry struct {
 	id     string
+	isNew  bool // most likely: then the row is not looked for, and a key that is taken tells otherwise
 	decide func(payment) (payment, *outbox.Event)
 }
 
@@ -72,8 +73,10 @@ func newLedger(db *sql.DB, m *metrics) *ledger {
 // then writes once.
 func (l *ledger) flush(ctx context.Context, batch []entry) ([]groupcommit.Result[entered], error) {
 	results := make([]groupcommit.Result[entered], len(batch))
+	look := idsOf(batch, false)
 	err := store.InTx(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		before, err := lockPayments(ctx, tx, idsOf(batch))
+		before, err := lockPayments(ctx, tx, look)
+		look = idsOf(batch, true) // should this be run again
 		if err != nil {
 			return err
 		}
@@ -99,11 +102,14 @@ func (l *ledger) flush(ctx context.Context, batch []entry) ([]groupcommit.Result
 	return results, err
 }
 
-// idsOf lists the payments of a batch, each once, in the one order in which rows are locked.
-func idsOf(batch []entry) []string {
-	ids := make([]string, len(batch))
-	for i, e := range batch {
-		ids[i] = e.id
+// idsOf lists the payments of a batch, each once, in the one order in which rows are locked: all of
+// them, or those that are most likely there.
+func idsOf(batch []entry, all bool) []string {
+	var ids []string
+	for _, e := range batch {
+		if all || !e.isNew {
+			ids = append(ids, e.id)
+		}
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
@@ -113,6 +119,9 @@ func idsOf(batch []entry) []string {
 // The index is named because a small table would be scanned whole, waiting for rows that are none
 // of ours.
 func lockPayments(ctx context.Context, tx *sql.Tx, ids []string) (map[string]payment, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	rows, err := tx.QueryContext(ctx, `
 		SELECT   payment_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason
 		FROM     payments FORCE INDEX (PRIMARY)

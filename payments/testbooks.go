@@ -30,6 +30,7 @@ type testBooks struct {
 // testEntry looks at one line, and returns it as it shall be.
 type testEntry struct {
 	key    string
+	isNew  bool // most likely: then the row is not looked for, and a key that is taken tells otherwise
 	decide func(testCharge) testCharge
 }
 
@@ -40,12 +41,12 @@ func newTestBooks(db *sql.DB, m *metrics) *testBooks {
 }
 
 func (b *testBooks) look(ctx context.Context, key string) (testCharge, error) {
-	return b.group.Do(ctx, testEntry{key, func(c testCharge) testCharge { return c }})
+	return b.group.Do(ctx, testEntry{key, false, func(c testCharge) testCharge { return c }})
 }
 
 // charge decides a key, unless it was decided before.
 func (b *testBooks) charge(ctx context.Context, want Charge) (testCharge, error) {
-	return b.group.Do(ctx, testEntry{want.Key, func(c testCharge) testCharge {
+	return b.group.Do(ctx, testEntry{want.Key, true, func(c testCharge) testCharge {
 		if c.outcome != "" {
 			return c
 		}
@@ -60,7 +61,7 @@ func (b *testBooks) charge(ctx context.Context, want Charge) (testCharge, error)
 
 // cancel keeps a key from ever being charged, unless it was decided before.
 func (b *testBooks) cancel(ctx context.Context, key string) (testCharge, error) {
-	return b.group.Do(ctx, testEntry{key, func(c testCharge) testCharge {
+	return b.group.Do(ctx, testEntry{key, false, func(c testCharge) testCharge {
 		if c.outcome == "" {
 			c = testCharge{key: key, outcome: Cancelled}
 		}
@@ -70,7 +71,7 @@ func (b *testBooks) cancel(ctx context.Context, key string) (testCharge, error) 
 
 // refund gives a charge back if it may.
 func (b *testBooks) refund(ctx context.Context, key string, amount money.Amount) (testCharge, error) {
-	return b.group.Do(ctx, testEntry{key, func(c testCharge) testCharge {
+	return b.group.Do(ctx, testEntry{key, false, func(c testCharge) testCharge {
 		if c.outcome == Charged && c.amount == amount && c.method != tokRefundFails {
 			c.refunded = amount.Minor
 		}
@@ -81,14 +82,10 @@ func (b *testBooks) refund(ctx context.Context, key string, amount money.Amount)
 // flush decides a batch in memory, in the order of arrival, and writes once.
 func (b *testBooks) flush(ctx context.Context, batch []testEntry) ([]groupcommit.Result[testCharge], error) {
 	results := make([]groupcommit.Result[testCharge], len(batch))
-	keys := make([]string, len(batch))
-	for i, e := range batch {
-		keys[i] = e.key
-	}
-	slices.Sort(keys)
-	keys = slices.Compact(keys)
+	look := keysOf(batch, false)
 	err := store.InTx(ctx, b.db, func(ctx context.Context, tx *sql.Tx) error {
-		before, err := lockTestCharges(ctx, tx, keys)
+		before, err := lockTestCharges(ctx, tx, look)
+		look = keysOf(batch, true) // should this be run again
 		if err != nil {
 			return err
 		}
@@ -106,7 +103,22 @@ func (b *testBooks) flush(ctx context.Context, batch []testEntry) ([]groupcommit
 	return results, err
 }
 
+// keysOf lists the keys of a batch in order, each once: all of them, or those most likely known.
+func keysOf(batch []testEntry, all bool) []string {
+	var keys []string
+	for _, e := range batch {
+		if all || !e.isNew {
+			keys = append(keys, e.key)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
 func lockTestCharges(ctx context.Context, tx *sql.Tx, keys []string) (map[string]testCharge, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
 	rows, err := tx.QueryContext(ctx, `
 		SELECT   idempotency_key, amount_minor, currency, method, outcome, refunded_minor
 		FROM     test_provider_charges FORCE INDEX (PRIMARY)
