@@ -86,7 +86,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	defer inventory.Close()
 
 	reg := prometheus.NewRegistry()
-	sizes := groupcommit.NewSizes(reg)
+	sizes := groupcommit.NewMetrics(reg)
 	carts := newCarts(db, newShop(catalogue, inventory, sizes), sizes)
 	defer carts.wait()
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}

@@ -30,7 +30,7 @@ type Carts struct {
 	views   *groupcommit.Group[subject, view]
 }
 
-func newCarts(db *sql.DB, s *shop, sizes *groupcommit.Sizes) *Carts {
+func newCarts(db *sql.DB, s *shop, sizes *groupcommit.Metrics) *Carts {
 	c := &Carts{db: db, shop: s}
 	c.changes = groupcommit.New(c.commit, groupcommit.Options[change]{Weight: rowsMoved, Observe: sizes.Of("changes")})
 	c.views = groupcommit.New(c.look, groupcommit.Options[subject]{Observe: sizes.Of("views")})

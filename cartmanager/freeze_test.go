@@ -39,7 +39,7 @@ func setTable(t testing.TB) *table {
 
 // replica makes another process' view of the same carts.
 func (tb *table) replica() *Carts {
-	sizes := groupcommit.NewSizes(prometheus.NewRegistry())
+	sizes := groupcommit.NewMetrics(prometheus.NewRegistry())
 	c := newCarts(tb.db, newShop(dial(tb.t, tb.goods.addr), dial(tb.t, tb.goods.addr), sizes), sizes)
 	tb.t.Cleanup(c.wait)
 	return c

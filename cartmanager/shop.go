@@ -27,7 +27,7 @@ type shop struct {
 	stock    *groupcommit.Group[[]string, map[string]stock]
 }
 
-func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.Sizes) *shop {
+func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.Metrics) *shop {
 	c, i := cataloguepb.NewCatalogueClient(catalogue), inventorypb.NewInventoryClient(inventory)
 	options := func(group string) groupcommit.Options[[]string] {
 		return groupcommit.Options[[]string]{

@@ -31,7 +31,7 @@ func newServer(db *sql.DB, reg prometheus.Registerer) *server {
 	s := &server{db: db}
 	s.reads = groupcommit.New(s.readTogether, groupcommit.Options[[]string]{
 		Weight:  func(productIDs []string) int { return len(productIDs) },
-		Observe: groupcommit.NewSizes(reg).Of("products"),
+		Observe: groupcommit.NewMetrics(reg).Of("products"),
 	})
 	return s
 }

@@ -80,7 +80,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	observe := groupcommit.NewSizes(reg).Of
+	observe := groupcommit.NewMetrics(reg).Of
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
 	publisher := messaging.NewPublisher(broker, name)
 	book := newOrders(db, observe)

@@ -69,7 +69,7 @@ type row struct {
 	age        time.Duration // since it was opened, by the database's clock
 }
 
-func newOrders(db *sql.DB, observe func(group string) func(int)) *orders {
+func newOrders(db *sql.DB, observe func(group string) groupcommit.Observer) *orders {
 	o := &orders{db: db}
 	weight := func(m move) int { return 1 + len(m.lines) }
 	o.opens = groupcommit.New(o.flush, groupcommit.Options[move]{Weight: weight, Observe: observe("open")})

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
 	"cartwright/internal/money"
 	"cartwright/internal/testenv"
@@ -18,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-func ignore(string) func(int) { return func(int) {} }
+func ignore(string) groupcommit.Observer { return nil }
 
 // replicas makes several books on one database, as several processes would have.
 func replicas(t *testing.T, n int) (*sql.DB, []*orders) {

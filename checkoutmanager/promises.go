@@ -28,7 +28,7 @@ type none = struct{}
 type batchCall[In, Out any] func(ctx context.Context, batch []In) ([]groupcommit.Result[Out], error)
 
 // grouped makes single calls ride together on a batch call.
-func grouped[In, Out any](call batchCall[In, Out], observe func(int)) *groupcommit.Group[In, Out] {
+func grouped[In, Out any](call batchCall[In, Out], observe groupcommit.Observer) *groupcommit.Group[In, Out] {
 	return groupcommit.New(groupcommit.Flush[In, Out](call), groupcommit.Options[In]{Timeout: callTimeout, Observe: observe})
 }
 
@@ -48,7 +48,7 @@ type cartClient struct {
 	settles *groupcommit.Group[*cartpb.SettleRequest, none]
 }
 
-func newCartClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *cartClient {
+func newCartClient(conn grpc.ClientConnInterface, observe func(group string) groupcommit.Observer) *cartClient {
 	carts := cartpb.NewCartsClient(conn)
 	freeze := func(ctx context.Context, batch []*cartpb.FreezeRequest) ([]groupcommit.Result[[]*cartpb.FrozenLine], error) {
 		resp, err := carts.FreezeBatch(ctx, &cartpb.FreezeBatchRequest{Requests: batch})
@@ -117,7 +117,7 @@ type stockClient struct {
 	rollbacks *groupcommit.Group[*inventorypb.RollbackRequest, none]
 }
 
-func newStockClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *stockClient {
+func newStockClient(conn grpc.ClientConnInterface, observe func(group string) groupcommit.Observer) *stockClient {
 	stock := inventorypb.NewInventoryClient(conn)
 	reserve := func(ctx context.Context, batch []*inventorypb.ReserveRequest) ([]groupcommit.Result[none], error) {
 		resp, err := stock.ReserveBatch(ctx, &inventorypb.ReserveBatchRequest{Requests: batch})
@@ -167,7 +167,7 @@ type cashClient struct {
 	charges  *groupcommit.Group[*paymentspb.ChargeRequest, paymentspb.State]
 }
 
-func newCashClient(conn grpc.ClientConnInterface, observe func(group string) func(int)) *cashClient {
+func newCashClient(conn grpc.ClientConnInterface, observe func(group string) groupcommit.Observer) *cashClient {
 	payments := paymentspb.NewPaymentsClient(conn)
 	charge := func(ctx context.Context, batch []*paymentspb.ChargeRequest) ([]groupcommit.Result[paymentspb.State], error) {
 		resp, err := payments.ChargeBatch(ctx, &paymentspb.ChargeBatchRequest{Requests: batch})

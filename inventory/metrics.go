@@ -12,13 +12,13 @@ import (
 
 // metrics counts what the service does.
 type metrics struct {
-	sizes      *groupcommit.Sizes
+	sizes      *groupcommit.Metrics
 	operations *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		sizes: groupcommit.NewSizes(reg),
+		sizes: groupcommit.NewMetrics(reg),
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stock_operations_total",
 			Help: "Operations decided, by verb (reserve, commit, rollback, expire, adjust) and outcome: done, or the reason why not.",

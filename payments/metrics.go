@@ -13,13 +13,13 @@ import (
 
 // metrics are what operators see of the money.
 type metrics struct {
-	sizes    *groupcommit.Sizes
+	sizes    *groupcommit.Metrics
 	provider *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		sizes: groupcommit.NewSizes(reg),
+		sizes: groupcommit.NewMetrics(reg),
 		provider: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "payment_provider_seconds",
 			Help:    "Time that the payment provider took, by call and what it said.",

@@ -29,12 +29,12 @@ type Flush[In, Out any] func(ctx context.Context, batch []In) ([]Result[Out], er
 
 // Options bound a group. The zero value of each is replaced by the default named beside it.
 type Options[In any] struct {
-	CallsMax  int             // calls in a batch: 256
-	WeightMax int             // sum of weights in a batch, at least one call: 2048
-	Weight    func(In) int    // how much of a statement an item takes: 1
-	Lanes     int             // batches on their way at the same time: 1
-	Timeout   time.Duration   // for one flush: 10 s
-	Observe   func(calls int) // told the size of each batch
+	CallsMax  int           // calls in a batch: 256
+	WeightMax int           // sum of weights in a batch, at least one call: 2048
+	Weight    func(In) int  // how much of a statement an item takes: 1
+	Lanes     int           // batches on their way at the same time: 1
+	Timeout   time.Duration // for one flush: 10 s
+	Observe   Observer      // told of each flush
 }
 
 // Group gathers calls. Make one with New; it needs no closing, but Wait tells when it is idle.
@@ -73,7 +73,7 @@ func New[In, Out any](flush Flush[In, Out], opts Options[In]) *Group[In, Out] {
 		opts.Timeout = 10 * time.Second
 	}
 	if opts.Observe == nil {
-		opts.Observe = func(int) {}
+		opts.Observe = func(int, time.Duration) {}
 	}
 	return &Group[In, Out]{flush: flush, opts: opts}
 }
@@ -149,8 +149,9 @@ func (g *Group[In, Out]) step(ctx context.Context) bool {
 	if len(batch) == 0 {
 		return false
 	}
-	g.opts.Observe(len(batch))
+	began := time.Now()
 	g.run(ctx, batch)
+	g.opts.Observe(len(batch), time.Since(began))
 	return true
 }
 

@@ -118,7 +118,7 @@ func TestCallsAddedTogetherFlyTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
 		var observed []int
-		g := groupcommit.New(r.flush, groupcommit.Options[int]{CallsMax: 3, Observe: func(n int) { observed = append(observed, n) }})
+		g := groupcommit.New(r.flush, groupcommit.Options[int]{CallsMax: 3, Observe: func(n int, _ time.Duration) { observed = append(observed, n) }})
 		for i, a := range g.DoAll(t.Context(), []int{5, 6, 7, 8}) {
 			if a.Value != 2*(5+i) || a.Err != nil {
 				t.Errorf("answer %d is %+v", i, a)

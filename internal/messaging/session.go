@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	heartbeat      = 5 * time.Second // a dead peer is noticed after two
+	heartbeat      = 5 * time.Second // a dead peer is noticed after three
 	dialTimeout    = 3 * time.Second
 	reconnectFirst = 100 * time.Millisecond
 	reconnectMax   = 3 * time.Second
