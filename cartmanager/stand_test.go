@@ -3,7 +3,6 @@ package cartmanager
 import (
 	"context"
 	"database/sql"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -89,19 +88,9 @@ func (s *stand) background(run func(context.Context) error) (stop func()) {
 
 func (s *stand) addReplica() {
 	own := s.settings
-	own.Listen, own.DebugListen = freeAddr(s.t), freeAddr(s.t)
+	own.Listen, own.DebugListen = testenv.FreeAddress(s.t), testenv.FreeAddress(s.t)
 	s.settings.Listen, s.settings.DebugListen = own.Listen, own.DebugListen // where the newest is
 	s.stops = append(s.stops, s.background(func(ctx context.Context) error { return Run(ctx, testenv.Log(s.t), own) }))
-}
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (s *stand) client() cartpb.CartsClient {

@@ -25,7 +25,7 @@ const aSecond = 1500 * time.Millisecond
 func TestNoBrokerIsSaidWithinASecond(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, nil)
-	s.settings.Broker.URL = "amqp://nobody@" + freeAddr(t) + "/"
+	s.settings.Broker.URL = "amqp://nobody@" + testenv.FreeAddress(t) + "/"
 	s.startGateway(t)
 	testenv.Eventually(t, startLimit, "the gateway answers", func() bool {
 		r, err := s.tryAsk(t.Context(), "GET", "/v1/jobs/job-done", "")
@@ -118,7 +118,7 @@ func TestWorkersWithoutTheirDatabaseAreRefusedAtTheDoor(t *testing.T) {
 
 func TestAWorkerThatSaysNothingIsNoReasonToRefuse(t *testing.T) {
 	t.Parallel()
-	healthy, refusing, gone := freeAddr(t), freeAddr(t), freeAddr(t)
+	healthy, refusing, gone := testenv.FreeAddress(t), testenv.FreeAddress(t), testenv.FreeAddress(t)
 	for addr, err := range map[string]error{healthy: nil, refusing: fault.Away("the database", context.DeadlineExceeded)} {
 		check := debugport.Check{Name: "database", Ask: func(context.Context) error { return err }}
 		server := rpc.Server{Addr: addr, Log: quiet, Register: func(grpc.ServiceRegistrar) {}, Checks: []debugport.Check{check}}

@@ -65,9 +65,9 @@ func newShop(t *testing.T, change func(*Settings)) *shop {
 	s.serving.Store(true)
 	s.settings = Settings{
 		Broker: messaging.Settings{URL: amqpURL, Namespace: "t" + strings.ToLower(rand.Text()[:10]) + "_"},
-		Listen: freeAddr(t), DebugListen: freeAddr(t), AnswerTimeout: 30 * time.Second,
+		Listen: testenv.FreeAddress(t), DebugListen: testenv.FreeAddress(t), AnswerTimeout: 30 * time.Second,
 		StaffKey: testStaffKey, JobSecret: testJobSecret,
-		CartmanagerAddr: freeAddr(t), CheckoutmanagerAddr: freeAddr(t), CatalogueAddr: freeAddr(t), InventoryAddr: freeAddr(t),
+		CartmanagerAddr: testenv.FreeAddress(t), CheckoutmanagerAddr: testenv.FreeAddress(t), CatalogueAddr: testenv.FreeAddress(t), InventoryAddr: testenv.FreeAddress(t),
 	}
 	if change != nil {
 		change(&s.settings)
@@ -302,16 +302,6 @@ func (r response) text(name string) string {
 }
 
 const asStaff = "Authorization: Bearer " + testStaffKey
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // bodyOf writes a request's body as its documented type says.
 func bodyOf(request any) string {

@@ -54,8 +54,8 @@ func start(t *testing.T) process {
 		"CARTWRIGHT_AMQP_URL=" + url,
 		"CARTWRIGHT_NAMESPACE=" + namespace,
 		"CARTWRIGHT_INVENTORY_DSN=" + strings.Replace(dsn, between(dsn, "tcp(", ")"), door.Addr().String(), 1),
-		"CARTWRIGHT_INVENTORY_LISTEN=" + freePort(t),
-		"CARTWRIGHT_INVENTORY_DEBUG_LISTEN=" + freePort(t),
+		"CARTWRIGHT_INVENTORY_LISTEN=" + testenv.FreeAddress(t),
+		"CARTWRIGHT_INVENTORY_DEBUG_LISTEN=" + testenv.FreeAddress(t),
 		"CARTWRIGHT_INVENTORY_RESERVATION_TTL=2s",
 	}, &p.settings))
 	ctx, stop := context.WithCancel(context.Background())
@@ -79,13 +79,6 @@ func between(s, before, after string) string {
 	_, s, _ = strings.Cut(s, before)
 	s, _, _ = strings.Cut(s, after)
 	return s
-}
-
-func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // debug asks the debug port.

@@ -290,6 +290,7 @@ func TestWhatIsAddedDuringACheckoutStays(t *testing.T) {
 	s.product("pot", 100, 5)
 	s.fill("ann", "tea", 1)
 	a := s.mustCheckOut("ann", "tok_slow", "")
+	testenv.Eventually(t, readyLimit, "the checkout has the cart", func() bool { return len(s.cart("ann").Items) == 0 })
 	s.fill("ann", "pot", 2)
 	if o := s.ends(a.Order); o.Status != "PAID" || len(o.Items) != 1 {
 		t.Errorf("order: %+v", o)

@@ -19,7 +19,6 @@ import (
 	"cartwright/catalogue"
 	"cartwright/checkoutmanager"
 	"cartwright/gateway"
-	"cartwright/internal/servers"
 	"cartwright/internal/settings"
 	"cartwright/internal/store"
 	"cartwright/internal/testenv"
@@ -131,9 +130,9 @@ func prepareShop(t testing.TB, o options) *shop {
 		s.env[upper+"_DSN"] = dsn
 		var all []string
 		for i := range max(1, s.count(o, service)) {
-			listen := freeAddress(t)
+			listen := testenv.FreeAddress(t)
 			s.env[fmt.Sprintf("%s_LISTEN_%d", upper, i)] = listen
-			s.env[fmt.Sprintf("%s_DEBUG_LISTEN_%d", upper, i)] = freeAddress(t)
+			s.env[fmt.Sprintf("%s_DEBUG_LISTEN_%d", upper, i)] = testenv.FreeAddress(t)
 			all = append(all, listen)
 		}
 		s.env[upper+"_ADDR"] = strings.Join(all, ",")
@@ -142,15 +141,6 @@ func prepareShop(t testing.TB, o options) *shop {
 	s.url = "http://" + s.env["GATEWAY_LISTEN_0"]
 	s.inventory = s.env["INVENTORY_LISTEN_0"]
 	return s
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	port, err := servers.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // start runs one replica of a service until the test ends or stop is called, and waits until it

@@ -160,6 +160,17 @@ func DeleteTopology(t testing.TB, topology messaging.Topology) {
 	})
 }
 
+// FreeAddress is an address of 127.0.0.1 where nobody listens. Its port is none of those that the
+// system gives to connections by itself, or one of them might be there first.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	port, err := servers.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
 // Log is a logger whose lines go to the test's output.
 func Log(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(&lines{t: t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
