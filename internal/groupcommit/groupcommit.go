@@ -149,9 +149,7 @@ func (g *Group[In, Out]) step(ctx context.Context) bool {
 	if len(batch) == 0 {
 		return false
 	}
-	began := time.Now()
 	g.run(ctx, batch)
-	g.opts.Observe(len(batch), time.Since(began))
 	return true
 }
 
@@ -210,7 +208,9 @@ func (g *Group[In, Out]) next() []*call[In, Out] {
 // run flushes a batch. An error that condemns the whole batch may be one item's fault, so unless
 // it is silence, each item is tried alone: a bad one must not sink its neighbours.
 func (g *Group[In, Out]) run(ctx context.Context, batch []*call[In, Out]) {
+	began := time.Now()
 	results, err := g.try(ctx, batch)
+	g.opts.Observe(len(batch), time.Since(began))
 	if err != nil && len(batch) > 1 && !fault.Is(err, fault.Unavailable) {
 		for i := range batch {
 			g.run(ctx, batch[i:i+1])

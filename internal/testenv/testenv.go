@@ -160,15 +160,23 @@ func DeleteTopology(t testing.TB, topology messaging.Topology) {
 	})
 }
 
-// FreeAddress is an address of 127.0.0.1 where nobody listens. Its port is none of those that the
-// system gives to connections by itself, or one of them might be there first.
+// portsTaken are the ports that FreeAddress has given to anybody in this process.
+var portsTaken sync.Map
+
+// FreeAddress is an address of 127.0.0.1 where nobody listens, and that no other test of this
+// process has been given. Its port is none of those that the system gives to connections by
+// itself, or one of them might be there first.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	port, err := servers.FreePort()
-	if err != nil {
-		t.Fatal(err)
+	for {
+		port, err := servers.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, taken := portsTaken.LoadOrStore(port, true); !taken {
+			return fmt.Sprintf("127.0.0.1:%d", port)
+		}
 	}
-	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // Log is a logger whose lines go to the test's output.
