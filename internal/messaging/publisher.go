@@ -3,16 +3,24 @@ package messaging
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"cartwright/internal/fault"
 )
 
-// inFlightMax bounds publishes that wait for their confirm, below the room for returned messages.
-const inFlightMax = 2048
+const (
+	// inFlightMax bounds publishes that wait for their confirm, below the room for returned messages.
+	inFlightMax = 2048
+	// silenceMax is how long a message may go unconfirmed before the connection is given up. A
+	// broker that is busy answers within a second or two; one that blocks publishing says so.
+	silenceMax = 5 * time.Second
+	cutTime    = time.Second // for saying goodbye on such a connection
+)
 
 // Publisher sends messages over a connection of its own, rebuilt whenever it dies. It may be used
 // by many goroutines at once while Run runs.
@@ -20,12 +28,11 @@ type Publisher struct {
 	broker  Broker
 	name    string
 	current atomic.Pointer[pubSession]
-	slots   chan struct{}
 }
 
 // NewPublisher makes a publisher; nothing is sent before Run.
 func NewPublisher(b Broker, name string) *Publisher {
-	return &Publisher{broker: b, name: name + ".publish", slots: make(chan struct{}, inFlightMax)}
+	return &Publisher{broker: b, name: name + ".publish"}
 }
 
 // Run keeps a connection until ctx ends.
@@ -51,8 +58,10 @@ var errBlocked = errors.New("the broker has blocked publishing")
 // pubSession is what is built on one connection and dies with it.
 type pubSession struct {
 	channel  *amqp.Channel
+	slots    chan struct{} // for messages that wait for their confirm
 	outgoing chan *outgoing
 	gone     chan struct{} // closed when the session ends
+	doubted  chan struct{} // told when the broker has left a message unconfirmed for too long
 	blocked  atomic.Bool
 
 	returnsMu sync.Mutex
@@ -88,6 +97,8 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 	}
 	s := &pubSession{
 		channel:  ch,
+		slots:    make(chan struct{}, inFlightMax),
+		doubted:  make(chan struct{}, 1),
 		outgoing: make(chan *outgoing),
 		gone:     make(chan struct{}),
 		returns:  ch.NotifyReturn(make(chan amqp.Return, 2*inFlightMax)),
@@ -108,6 +119,8 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 			return nil
 		case reason := <-closed:
 			return ended(reason)
+		case <-s.doubted: // a connection on which nothing is confirmed any more is as good as none
+			return errors.Join(fmt.Errorf("%w: nothing was confirmed for %s", errEnded, silenceMax), conn.CloseDeadline(time.Now().Add(cutTime)))
 		case b, open := <-blockings:
 			if !open {
 				return errEnded
@@ -189,20 +202,37 @@ func (p *Publisher) send(ctx context.Context, exchange, key string, mandatory bo
 		return nil, fault.Away("the broker", errEnded)
 	}
 	select {
-	case p.slots <- struct{}{}:
+	case s.slots <- struct{}{}:
+	case <-s.gone:
+		return nil, fault.Away("the broker", errEnded)
 	case <-ctx.Done():
 		return nil, fault.Away("the broker", ctx.Err())
 	}
+	began := time.Now()
 	out := &outgoing{exchange, key, mandatory, msg, make(chan sent, 1)}
 	confirm, err := s.hand(ctx, out)
 	if err != nil {
-		<-p.slots
+		<-s.slots
+		s.doubt(ctx, began)
 		return nil, fault.Away("the broker", err)
 	}
 	return func() error {
-		defer func() { <-p.slots }()
+		defer func() { <-s.slots }()
+		defer s.doubt(ctx, began)
 		return s.confirmed(ctx, confirm, identity{key, msg.MessageId})
 	}, nil
+}
+
+// doubt ends the session when a message was given up after it had waited for longer than any
+// broker that works lets a message wait.
+func (s *pubSession) doubt(ctx context.Context, began time.Time) {
+	if ctx.Err() == nil || time.Since(began) < silenceMax {
+		return
+	}
+	select {
+	case s.doubted <- struct{}{}:
+	default:
+	}
 }
 
 // hand gives a message to the writer and waits until it has left.
