@@ -37,31 +37,3 @@ func TestEventsThatFailGiveTheirPlacesBack(t *testing.T) {
 		return p.PublishEvents(ctx, events) == nil
 	})
 }
-
-// E13: a connection on which nothing is confirmed any more is given up, long before a missing
-// heartbeat would end it.
-func TestAConnectionThatConfirmsNothingIsGivenUp(t *testing.T) {
-	t.Parallel()
-	y := open(t)
-	proxy, broker := y.through()
-	p := y.publisherOf(broker)
-	proxy.Mute()
-	ctx, cancel := context.WithTimeout(t.Context(), 5500*time.Millisecond)
-	defer cancel()
-	event := []messaging.Event{{ID: newID(), Type: "thing.happened", Body: []byte("{}"), Time: time.Now()}}
-	if err := p.PublishEvents(ctx, event); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("while the broker is silent: %v", err)
-	}
-	ended := time.Now()
-	y.eventually("the connection is given up", func() bool { return p.Ready() != nil })
-	if took := time.Since(ended); took > 3*time.Second {
-		t.Errorf("given up after %s more", took)
-	}
-	proxy.Drop()
-	proxy.Heal()
-	y.eventually("events leave again", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		return p.PublishEvents(ctx, event) == nil
-	})
-}
