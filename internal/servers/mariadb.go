@@ -206,7 +206,9 @@ func quoted(s string) string {
 }
 
 // plainEnv is all that a server gets from this process's environment: settings such as
-// MYSQL_TCP_PORT or RABBITMQ_NODENAME are meant for the system's instances.
+// MYSQL_TCP_PORT or RABBITMQ_NODENAME are meant for the system's instances. Temporary files are
+// kept at home too: a MariaDB that starts removes what it takes for left-overs of a crash, those
+// of any other that shares the directory among them.
 func plainEnv(home string) []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "LANG=C.UTF-8", "TZ=UTC"}
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "TMPDIR=" + home, "LANG=C.UTF-8", "TZ=UTC"}
 }

@@ -37,14 +37,15 @@ const (
 	filesMax = 65536
 )
 
-// RabbitMQConfig says where a RabbitMQ lives and who may use it.
+// RabbitMQConfig says where a RabbitMQ lives and who administers it.
 type RabbitMQConfig struct {
-	Dir      string // made when missing; everything the server keeps is below it
-	Port     int    // AMQP, on 127.0.0.1; 0 means a free one
-	DistPort int    // Erlang's own protocol, on 127.0.0.1; 0 means a free one
-	EPMDPort int    // the Erlang port mapper, on 127.0.0.1; 0 means a free one
-	User     string // the one account: it may do everything. Set at the first start in Dir, fixed from then on.
-	Password string
+	Dir       string // made when missing; everything the server keeps is below it
+	Port      int    // AMQP, on 127.0.0.1; 0 means a free one
+	AdminPort int    // the HTTP API of its administration, on 127.0.0.1; 0 means a free one
+	DistPort  int    // Erlang's own protocol, on 127.0.0.1; 0 means a free one
+	EPMDPort  int    // the Erlang port mapper, on 127.0.0.1; 0 means a free one
+	User      string // the administrator. Set at the first start in Dir, fixed from then on; there is no other account then.
+	Password  string
 
 	Output        io.Writer      // the server's log; nil means nowhere
 	OnParentDeath syscall.Signal // see Command
@@ -138,12 +139,26 @@ func (r *RabbitMQ) URL() string {
 	return u.String()
 }
 
+// AdminURL is where the user administers the broker over HTTP.
+func (r *RabbitMQ) AdminURL() string {
+	u := url.URL{
+		Scheme: "http", User: url.UserPassword(r.Config.User, r.Config.Password),
+		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(r.Config.AdminPort)),
+	}
+	return u.String()
+}
+
+// ask tells whether the broker serves AMQP, and its administration answers.
 func (r *RabbitMQ) ask(context.Context) error {
 	conn, err := amqp.DialConfig(r.URL(), amqp.Config{Dial: amqp.DefaultDial(askLimit)})
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	admin, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.Config.AdminPort)), askLimit)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	return errors.Join(admin.Close(), conn.Close())
 }
 
 // prepare makes the directory and the files that the broker reads at its start.
@@ -163,9 +178,9 @@ func (r *RabbitMQ) prepare() (*Account, error) {
 	r.Note = why
 	return account, errors.Join(
 		homeFor(account, cfg.Dir),
-		fillPorts(&cfg.Port, &cfg.DistPort, &cfg.EPMDPort),
+		fillPorts(&cfg.Port, &cfg.AdminPort, &cfg.DistPort, &cfg.EPMDPort),
 		writeSecret(account, filepath.Join(cfg.Dir, "rabbitmq.conf"), rabbitMQConf(cfg)),
-		writeSecret(account, filepath.Join(cfg.Dir, "enabled_plugins"), "[].\n"),
+		writeSecret(account, filepath.Join(cfg.Dir, "enabled_plugins"), "[rabbitmq_management].\n"),
 	)
 }
 
@@ -175,6 +190,9 @@ func rabbitMQConf(cfg *RabbitMQConfig) string {
 		"distribution.listener.interface = 127.0.0.1",
 		fmt.Sprintf("distribution.listener.port_range.min = %d", cfg.DistPort),
 		fmt.Sprintf("distribution.listener.port_range.max = %d", cfg.DistPort),
+		"management.tcp.ip = 127.0.0.1",
+		fmt.Sprintf("management.tcp.port = %d", cfg.AdminPort),
+		"management_agent.disable_metrics_collector = true", // accounts are all it is there for; figures of every channel would cost speed
 		"default_user = " + cfg.User,
 		"default_pass = " + cfg.Password,
 		"default_user_tags.administrator = true",

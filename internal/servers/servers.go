@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -79,13 +80,17 @@ const (
 	portTries = 100
 )
 
-// FreePort returns a TCP port of 127.0.0.1 that nobody listens on now. It is drawn at random,
-// so that two processes that ask at the same time hardly ever get the same one.
+// FreePort returns a TCP port of 127.0.0.1 that nobody listens on now, and that no other call,
+// of this process or of another one, gets while this process lives: a port is drawn long before
+// a server listens on it, and tests of several packages draw dozens at a time.
 func FreePort() (int, error) {
 	var last error
 	for range portTries {
 		port := portFirst + rand.IntN(portLast-portFirst+1)
-		if last = PortIsFree(port); last == nil {
+		if last = PortIsFree(port); last != nil {
+			continue
+		}
+		if last = claim(port); last == nil {
 			return port, nil
 		}
 	}
@@ -99,6 +104,20 @@ func PortIsFree(port int) error {
 		return err
 	}
 	return l.Close()
+}
+
+// claimed keeps the sockets of claim open: one that the collector finds would be closed.
+var claimed sync.Map
+
+// claim takes the port's name among the abstract sockets of the kernel, which frees it when
+// this process ends, however it ends (unix(7)).
+func claim(port int) error {
+	l, err := net.Listen("unix", fmt.Sprintf("@cartwright-port-%d", port))
+	if err != nil {
+		return err
+	}
+	claimed.Store(port, l)
+	return nil
 }
 
 // fillPorts gives every port that is zero a free one.

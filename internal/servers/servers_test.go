@@ -99,7 +99,7 @@ func TestMariaDBKeepsWhatItCommittedThroughAKill(t *testing.T) {
 	}
 }
 
-func TestMariaDBLetsOnlyTheAdministratorIn(t *testing.T) {
+func TestMariaDBKeepsToItself(t *testing.T) {
 	t.Parallel()
 	m := startMariaDB(t, MariaDBConfig{Dir: filepath.Join(place(t), "m"), Admin: "chief", Password: password, OnParentDeath: syscall.SIGKILL})
 	ctx := limited(t)
@@ -118,6 +118,10 @@ func TestMariaDBLetsOnlyTheAdministratorIn(t *testing.T) {
 	}
 	if err := rows.Err(); err != nil || len(users) != 1 || users[0] != "chief" {
 		t.Errorf("accounts: %q, %v; want only chief", users, err)
+	}
+	var temporary string
+	if err := open(t, m.DSN()).QueryRowContext(ctx, "SELECT @@tmpdir").Scan(&temporary); err != nil || temporary != m.Config.Dir {
+		t.Errorf("temporary files are in %q, %v; want %q, which no other server cleans", temporary, err, m.Config.Dir)
 	}
 	socket := "unix(" + filepath.Join(m.Config.Dir, "data", mariaDBSocket) + ")"
 	port := "tcp(127.0.0.1:" + strconv.Itoa(m.Config.Port) + ")"
@@ -213,6 +217,9 @@ func TestFreePortsAreFree(t *testing.T) {
 	defer l.Close()
 	if PortIsFree(port) == nil {
 		t.Errorf("port %d counts as free while it is listened on", port)
+	}
+	if claim(port) == nil {
+		t.Errorf("port %d was given away twice", port)
 	}
 }
 
