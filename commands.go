@@ -9,12 +9,15 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 	"text/tabwriter"
 
+	"cartwright/access"
 	"cartwright/cartmanager"
 	"cartwright/catalogue"
 	"cartwright/checkoutmanager"
 	"cartwright/gateway"
+	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/settings"
@@ -44,7 +47,8 @@ func service[S any](name, does string, run func(context.Context, *slog.Logger, S
 // prepared reads a service's settings and returns how to run it.
 func prepared[S any](name string, s *S, run func(context.Context, *slog.Logger, S) error) (func(context.Context) error, error) {
 	var logs logging.Settings
-	err := errors.Join(settings.Load(os.Environ(), &logs), settings.Load(os.Environ(), s))
+	environ := withOwnBroker(os.Environ(), name)
+	err := errors.Join(settings.Load(environ, &logs), settings.Load(environ, s))
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +63,29 @@ func prepared[S any](name string, s *S, run func(context.Context, *slog.Logger, 
 		log.Info("stopped", "error", err)
 		return err
 	}, nil
+}
+
+// withOwnBroker gives a service the broker account that is its own, where CARTWRIGHT_<SERVICE>_AMQP_URL
+// names one, in place of the common CARTWRIGHT_AMQP_URL: so one environment serves all commands.
+func withOwnBroker(environ []string, service string) []string {
+	common, own := settings.Prefix+"AMQP_URL", settings.Prefix+strings.ToUpper(service)+"_AMQP_URL"
+	var others, found []string
+	for _, pair := range environ {
+		key, value, _ := strings.Cut(pair, "=")
+		switch strings.TrimSuffix(key, "_FILE") {
+		case own:
+			if value != "" {
+				found = append(found, common+strings.TrimPrefix(pair, own))
+			}
+		case common:
+		default:
+			others = append(others, pair)
+		}
+	}
+	if found == nil {
+		return environ
+	}
+	return append(others, found...)
 }
 
 // garbagePercent lets a heap of a few megabytes grow to a few times its size before it is
@@ -111,11 +138,35 @@ func printSettings(out io.Writer, all []settings.Setting) {
 	table.Flush() //nolint:errcheck // standard output is gone
 }
 
-// dev runs all services in one process. They are stopped in the order in which requests travel.
-func dev(ctx context.Context, args []string) error {
-	if len(args) > 0 {
-		return noArguments("dev", "all services in one process, each with its settings", args, &struct{}{})
+// dev makes the command that runs all services in one process, with certificates in certsDir
+// unless its settings say otherwise.
+func dev(certsDir string) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		if len(args) > 0 {
+			return noArguments("dev", "all services in one process, each with its settings", args, &struct{}{})
+		}
+		if err := certsForDev(certsDir); err != nil {
+			return err
+		}
+		return runAll(ctx)
 	}
+}
+
+// certsForDev makes certificates where no setting says whose to use.
+func certsForDev(dir string) error {
+	var chosen identity.Settings
+	if err := settings.Load(os.Environ(), &chosen); err == nil || chosen.Dir != "" || chosen.Insecure {
+		return nil // what is wrong with a choice is told with the other settings
+	}
+	authority := identity.Authority{Dir: dir, Life: certDays * day}
+	if _, err := authority.Ensure(access.Subjects(), nil); err != nil {
+		return fmt.Errorf("certificates: %w", err)
+	}
+	return os.Setenv(settings.Prefix+"TLS_DIR", dir)
+}
+
+// runAll stops the services in the order in which requests travel.
+func runAll(ctx context.Context) error {
 	var parts []lifecycle.Part
 	var faults []error
 	add := func(name string, start func(context.Context) error, err error) {

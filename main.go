@@ -41,8 +41,9 @@ func commands(out io.Writer) ([]command, error) {
 		service("inventory", "gRPC: reserves, commits and rolls back stock", inventory.Run),
 		service("payments", "gRPC: takes money and gives it back", payments.Run),
 		service("catalogue", "gRPC: products and prices", catalogue.Run),
-		{"dev", "all of these in one process", dev},
+		{"dev", "all of these in one process", dev(st.Certs())},
 
+		{"certs", "makes the certificates of services and people, or renews them", certs(out, st.Certs())},
 		task("migrate", "makes databases, tables and accounts, or brings them up to date", out, migrate),
 		task("verify", "recomputes every balance and names each row that differs", out, verifyAll),
 		task("queues", "shows what waits on each queue", out, queues),

@@ -28,7 +28,9 @@ Usage: ./setup.sh [command] [argument ...]
   down                              stop what up has started, and only that; data is kept
   reset [--yes]                     stop it and remove its data for good; asks first
   test [argument of go test ...]    gofmt, go vet and all tests with the race detector, against
-                                    private servers on free ports; may run beside a shop
+                                    private servers on free ports; may run beside a shop. Without
+                                    arguments, and where a Docker engine answers, also a shop in
+                                    containers
   help                              this text
 
 Containers or not: up uses docker compose where a Docker engine answers, a compose command is
@@ -36,11 +38,13 @@ there and the images can be had, and otherwise private MariaDB and RabbitMQ out 
 own packages. It says which, and later commands keep to it. To choose:
 
   --native    no containers; data, passwords and logs are in .cartwright/
-  --compose   containers; passwords are in .env, data in volumes
+  --compose   containers; passwords are in .env, data in volumes. Images that can be neither found
+              nor pulled are built out of Debian's packages (deploy/standins/standins.sh --help)
 
 It installs, with apt-get and only when missing: mariadb-server and rabbitmq-server (native and
-test), gcc (test), a Go toolchain (native and test; into .cartwright/go). It never starts, stops or
-changes the system's own MariaDB and RabbitMQ.
+test), gcc (test), a Go toolchain (native and test; into .cartwright/go), and with --compose, only
+for such images, docker compose into ~/.docker, mmdebstrap and the Go toolchain. It never starts,
+stops or changes the system's own MariaDB and RabbitMQ, nor the Docker engine.
 
 Settings: ./setup.sh up --help
 END
@@ -189,12 +193,16 @@ prepare() {
 compose=()  # the compose command
 why_native= # why compose is out of the question
 
+# find_compose tells which compose command there is. With get, one is fetched if there is none of
+# version 2.
 find_compose() {
   if ! have docker; then
     why_native="there is no docker"
   elif ! timeout 10 docker info >/dev/null 2>&1; then
     why_native="no Docker engine answers"
   elif docker compose version >/dev/null 2>&1; then
+    compose=(docker compose)
+  elif [ "${1:-}" = get ] && "$root/deploy/standins/standins.sh" --plugin none >&2; then
     compose=(docker compose)
   elif have docker-compose; then
     compose=(docker-compose)
@@ -207,7 +215,7 @@ find_compose() {
 
 images_at_hand() {
   local image
-  for image in rabbitmq:4-management mysql:8.4 "${GO_IMAGE:-golang:1.26}"; do
+  for image in rabbitmq:4-management mysql:8.4 haproxy:3.2 "${GO_IMAGE:-golang:1.26}"; do
     docker image inspect "$image" >/dev/null 2>&1 && continue
     say "Asking for the image $image"
     if ! timeout 600 docker pull -q "$image" >&2; then
@@ -217,32 +225,66 @@ images_at_hand() {
   done
 }
 
-# secrets_for_compose makes .env with random passwords, unless it is there.
+# need_images builds stand-ins for the images that cannot be had, and gets docker compose if this
+# machine has not even an old one.
+need_images() {
+  images_at_hand && return
+  say "So stand-ins are built out of Debian's packages, which takes about a minute"
+  find_go || {
+    have go || install_packages golang-go ca-certificates
+    fetch_go
+    use_go "$home/go/bin/go"
+  }
+  local run=()
+  [ "$(id -u)" = 0 ] || ! have sudo || run=(sudo env PATH="$PATH" CARTWRIGHT_HOME="$home")
+  "${run[@]}" "$root/deploy/standins/standins.sh" >&2 || die "there are not all images, so compose is out of the question. Choose otherwise with --native."
+}
+
+# secrets_for_compose makes .env with random passwords, and adds those that a newer version asks for.
 secrets_for_compose() {
-  [ -e "$root/.env" ] && return
+  local name lines=''
+  for name in ADMIN_PASSWORD READER_PASSWORD BROKER_PASSWORD CATALOGUE_PASSWORD INVENTORY_PASSWORD PAYMENTS_PASSWORD \
+    CARTMANAGER_PASSWORD CHECKOUTMANAGER_PASSWORD JOB_SECRET STAFF_KEY \
+    BROKER_{GATEWAY,CATALOGUE,INVENTORY,PAYMENTS,CARTMANAGER,CHECKOUTMANAGER}_PASSWORD; do
+    grep -qs "^$name=" "$root/.env" || lines+="$name=$(random)"$'\n'
+  done
+  # The folder's name, as compose would have it; docker-compose 1.29 does not tell it to the file.
+  grep -qs '^COMPOSE_PROJECT_NAME=' "$root/.env" || lines+="COMPOSE_PROJECT_NAME=$(project_name)"$'\n'
+  [ -n "$lines" ] || return 0
   say "Making passwords in .env"
-  local name
   (
     umask 077
-    for name in ADMIN READER BROKER CATALOGUE INVENTORY PAYMENTS CARTMANAGER CHECKOUTMANAGER; do
-      printf '%s_PASSWORD=%s\n' "$name" "$(random)"
-    done
-    printf 'JOB_SECRET=%s\nSTAFF_KEY=%s\n' "$(random)" "$(random)"
-  ) >"$root/.env.new"
+    { sed '$a\' "$root/.env" 2>/dev/null || true; printf %s "$lines"; } >"$root/.env.new"
+  )
   mv "$root/.env.new" "$root/.env"
+}
+
+project_name() {
+  local name
+  name=$(basename "$root" | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_-' | sed 's/^[_-]*//')
+  printf %s "${name:-cartwright}"
 }
 
 random() { od -An -N20 -tx1 /dev/urandom | tr -d ' \n'; }
 
 compose_up() {
+  local argument
+  for argument; do
+    case $argument in
+      rabbitmq=[!1]* | mysql=[!1]* | certs=[!1]* | migrate=[!1]* | balancer=[!1]* | rabbitmq=1?* | mysql=1?* | certs=1?* | migrate=1?* | balancer=1?*)
+        die "${argument%%=*} cannot be scaled: there must be one. The services can: gateway, cartmanager, checkoutmanager, inventory, payments, catalogue."
+        ;;
+    esac
+  done
   secrets_for_compose
+  need_images
   "${compose[@]}" up -d --build "$@" >&2
   wait_for_containers
   if [ ! -e "$home/compose-shown" ]; then
     compose_demo
     : >"$home/compose-shown"
   fi
-  say "The shop runs: http://$("${compose[@]}" port gateway 5003), and /documentation there"
+  say "The shop runs: http://$("${compose[@]}" port balancer 5003), and /documentation there"
 }
 
 # wait_for_containers waits until each container is healthy, or has done its work and ended.
@@ -261,7 +303,7 @@ wait_for_containers() {
   done
 }
 
-compose_demo() { "${compose[@]}" exec -T -e CARTWRIGHT_URL=http://127.0.0.1:5003 gateway /usr/local/bin/cartwright demo; }
+compose_demo() { "${compose[@]}" exec -T -e CARTWRIGHT_URL=http://balancer:5003 gateway /usr/local/bin/cartwright demo; }
 
 compose_env() {
   local port
@@ -270,7 +312,7 @@ compose_env() {
   . "$root/.env"
   port() { "${compose[@]}" port "$1" "$2"; }
   printf "export %s='%s'\n" \
-    CARTWRIGHT_URL "http://$(port gateway 5003)" \
+    CARTWRIGHT_URL "http://$(port balancer 5003)" \
     CARTWRIGHT_STAFF_KEY "$STAFF_KEY" \
     CARTWRIGHT_AMQP_URL "amqp://cartwright:$BROKER_PASSWORD@$(port rabbitmq 5672)/" \
     CARTWRIGHT_ADMIN_DSN "root:$ADMIN_PASSWORD@tcp($(port mysql 3306))/" \
@@ -297,7 +339,7 @@ compose_reset() {
     read -r answer || true
     [ "$answer" = yes ] || die "not confirmed, nothing was removed"
   fi
-  "${compose[@]}" down --volumes --remove-orphans
+  "${compose[@]}" --profile tools down --volumes --remove-orphans
   rm -f "$root/.env" "$home/compose-shown" "$home/mode"
 }
 
@@ -306,7 +348,7 @@ in_compose() {
   shift
   case $command in
     up) compose_up "$@" ;;
-    down) "${compose[@]}" down ;;
+    down) "${compose[@]}" --profile tools down ;;
     status) compose_status ;;
     logs)
       local options=(--tail 100) names=() argument
@@ -354,7 +396,7 @@ choose() {
   before=$(cat "$home/mode" 2>/dev/null || true)
   mode=${asked:-$before}
   if [ "$mode" = compose ]; then
-    find_compose || die "compose is out of the question: $why_native. Choose otherwise with --native."
+    find_compose "$([ "$command" != up ] || echo get)" || die "compose is out of the question: $why_native. Choose otherwise with --native."
   elif [ -z "$mode" ] && [ "$command" != up ]; then
     mode=native # nothing was ever started; the program says so in its own words
   elif [ -z "$mode" ]; then
@@ -384,7 +426,21 @@ run_tests() {
   unformatted=$(go list -f "$files" ./... | sed '/^$/d' | xargs -d '\n' gofmt -l)
   [ -z "$unformatted" ] || die "not formatted (gofmt -w mends it): $unformatted"
   go vet ./...
-  exec "$program" servers env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}"
+  "$program" servers env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}" || exit
+  [ $# -gt 0 ] || test_containers
+}
+
+# test_containers runs the tests that need a Docker engine, by themselves: they kill and time
+# things on the whole machine.
+test_containers() {
+  if ! find_compose get; then
+    say ""
+    say "NOT TESTED: the shop in containers (TestInContainers…), because $why_native."
+    say "Where a Docker engine answers, ./setup.sh test runs it too."
+    return
+  fi
+  need_images
+  CARTWRIGHT_TEST_COMPOSE=1 CGO_ENABLED=1 go test -race -count=1 -timeout 40m -run '^TestInContainers' ./tests
 }
 
 main() {
@@ -410,7 +466,10 @@ main() {
     return
     ;;
   esac
-  [ "$command" != test ] || run_tests "$@"
+  if [ "$command" = test ]; then
+    run_tests "$@"
+    return
+  fi
   for argument; do
     case $argument in
       --native) asked=native ;;

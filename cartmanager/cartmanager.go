@@ -13,8 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"cartwright/access"
 	"cartwright/internal/debugport"
 	"cartwright/internal/groupcommit"
+	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
@@ -36,6 +38,7 @@ const prefetchMax = 4096
 type Settings struct {
 	Log    logging.Settings
 	Broker messaging.Settings
+	TLS    identity.Settings
 
 	Listen        string `env:"CARTMANAGER_LISTEN" envDefault:"127.0.0.1:9110" help:"where cartmanager serves gRPC"`
 	DebugListen   string `env:"CARTMANAGER_DEBUG_LISTEN" envDefault:"127.0.0.1:9111" help:"where cartmanager serves health, metrics and profiles"`
@@ -74,12 +77,16 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		return err
 	}
 	defer db.Close()
-	catalogue, err := rpc.Dial(s.CatalogueAddr)
+	self, err := identity.Open(s.TLS, name, log)
+	if err != nil {
+		return err
+	}
+	catalogue, err := rpc.Dial(s.CatalogueAddr, self.Client("catalogue"))
 	if err != nil {
 		return fmt.Errorf("catalogue: %w", err)
 	}
 	defer catalogue.Close()
-	inventory, err := rpc.Dial(s.InventoryAddr)
+	inventory, err := rpc.Dial(s.InventoryAddr, self.Client("inventory"))
 	if err != nil {
 		return fmt.Errorf("inventory: %w", err)
 	}
@@ -87,12 +94,13 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 
 	reg := prometheus.NewRegistry()
 	sizes := groupcommit.NewMetrics(reg)
-	carts := newCarts(db, newShop(catalogue, inventory, sizes), sizes)
+	broker := messaging.Broker{URL: s.Broker.URL, Service: name, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
+	publisher, mover := messaging.NewPublisher(broker, name), messaging.NewPublisher(broker, name+".moves")
+	shop := newShop(broker, catalogue, inventory, sizes)
+	carts := newCarts(db, shop, sizes)
 	defer carts.wait()
-	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
-	publisher := messaging.NewPublisher(broker, name)
 	w := &worker{carts: carts, answers: jobs.NewAnswers(publisher), log: log}
-	consumer := &messaging.Consumer{Broker: broker, Publisher: publisher, Queue: jobs.Cartmanager, Name: name, Prefetch: s.Prefetch, Handle: w.handle, Delayed: w.delayed}
+	consumer := &messaging.Consumer{Broker: broker, Publisher: mover, Queue: jobs.Cartmanager, Name: name, Prefetch: s.Prefetch, Handle: w.handle, Delayed: w.delayed}
 	relay := outbox.Relay{DB: db, Database: database, Source: "cartwright/" + name, Publisher: publisher, Log: log}
 
 	// Questions and freezes need the database only, so the broker has no say in the gRPC health.
@@ -100,13 +108,15 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	all := append(needs[:1:1],
 		debugport.Check{Name: "broker publisher", Ask: func(context.Context) error { return publisher.Ready() }},
 		debugport.Check{Name: "broker consumer", Ask: func(context.Context) error { return consumer.Ready() }})
-	questions := rpc.Server{Addr: s.Listen, Log: log, Checks: needs, Register: func(r grpc.ServiceRegistrar) { cartpb.RegisterCartsServer(r, &server{carts: carts}) }}
+	questions := rpc.Server{Addr: s.Listen, Log: log, Identity: self, Allows: access.Allows, Checks: needs, Register: func(r grpc.ServiceRegistrar) { cartpb.RegisterCartsServer(r, &server{carts: carts}) }}
 
 	// Stopped from the last to the first: no new jobs, then no new calls, then the last events go out.
 	return lifecycle.Run(ctx, log,
 		lifecycle.Part{Name: "debug port", Run: func(ctx context.Context) error { return debugport.Serve(ctx, s.DebugListen, reg, all) }},
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
+		lifecycle.Part{Name: "mover", Run: mover.Run},
 		lifecycle.Part{Name: "relay", Run: relay.Run},
+		lifecycle.Part{Name: "price list", Run: shop.list.Run},
 		lifecycle.Part{Name: "pruner", Run: pruner{db, log}.run},
 		lifecycle.Part{Name: "gRPC server", Run: questions.Run},
 		lifecycle.Part{Name: "consumer", Run: consumer.Run})

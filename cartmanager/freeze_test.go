@@ -15,6 +15,7 @@ import (
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
+	"cartwright/internal/messaging"
 	"cartwright/internal/testenv"
 	"cartwright/jobs"
 	"cartwright/proto/cartpb"
@@ -40,7 +41,7 @@ func setTable(t testing.TB) *table {
 // replica makes another process' view of the same carts.
 func (tb *table) replica() *Carts {
 	sizes := groupcommit.NewMetrics(prometheus.NewRegistry())
-	c := newCarts(tb.db, newShop(dial(tb.t, tb.goods.addr), dial(tb.t, tb.goods.addr), sizes), sizes)
+	c := newCarts(tb.db, newShop(messaging.Broker{}, dial(tb.t, tb.goods.addr), dial(tb.t, tb.goods.addr), sizes), sizes)
 	tb.t.Cleanup(c.wait)
 	return c
 }

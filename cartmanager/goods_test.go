@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"cartwright/internal/identity"
 	"cartwright/internal/rpc"
 	"cartwright/proto/cataloguepb"
 	"cartwright/proto/inventorypb"
@@ -104,7 +105,7 @@ func (g *goods) GetAvailability(_ context.Context, req *inventorypb.GetAvailabil
 // dial makes a client that ends with the test.
 func dial(t testing.TB, addr string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := rpc.Dial(addr)
+	conn, err := rpc.Dial(addr, identity.Insecure().Client(name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -341,7 +341,7 @@ func (s *stand) ready() int {
 // Z13
 func TestWrongSettingsAreNamed(t *testing.T) {
 	t.Parallel()
-	good := []string{"CARTWRIGHT_AMQP_URL=amqp://x", "CARTWRIGHT_CARTMANAGER_DSN=x", "CARTWRIGHT_JOB_SECRET=" + secret}
+	good := []string{"CARTWRIGHT_AMQP_URL=amqp://x", "CARTWRIGHT_CARTMANAGER_DSN=x", "CARTWRIGHT_JOB_SECRET=" + secret, "CARTWRIGHT_INSECURE=true"}
 	var s Settings
 	if err := settings.Load(good, &s); err != nil || s.Prefetch != 512 || s.Connections != 8 || s.Listen != "127.0.0.1:9110" {
 		t.Errorf("%+v: %v", s, err)

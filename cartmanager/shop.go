@@ -2,7 +2,6 @@ package cartmanager
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -11,6 +10,8 @@ import (
 
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
+	"cartwright/internal/messaging"
+	"cartwright/pricelist"
 	"cartwright/proto/cataloguepb"
 	"cartwright/proto/inventorypb"
 )
@@ -23,12 +24,13 @@ const (
 // shop asks the other services what is for sale and how much of it is left. Questions of many
 // callers travel in one call.
 type shop struct {
-	products *groupcommit.Group[[]string, map[string]*product]
+	products *groupcommit.Group[[]string, pricelist.Products]
 	stock    *groupcommit.Group[[]string, map[string]stock]
+	list     *pricelist.List // of products, as they were a moment ago
 }
 
-func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.Metrics) *shop {
-	c, i := cataloguepb.NewCatalogueClient(catalogue), inventorypb.NewInventoryClient(inventory)
+func newShop(broker messaging.Broker, catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.Metrics) *shop {
+	ask, i := pricelist.From(cataloguepb.NewCatalogueClient(catalogue)), inventorypb.NewInventoryClient(inventory)
 	options := func(group string) groupcommit.Options[[]string] {
 		return groupcommit.Options[[]string]{
 			WeightMax: idsPerCall,
@@ -37,9 +39,9 @@ func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.M
 			Observe:   sizes.Of(group),
 		}
 	}
-	return &shop{
-		products: groupcommit.New(func(ctx context.Context, batch [][]string) ([]groupcommit.Result[map[string]*product], error) {
-			found, err := findProducts(ctx, c, unique(batch))
+	s := &shop{
+		products: groupcommit.New(func(ctx context.Context, batch [][]string) ([]groupcommit.Result[pricelist.Products], error) {
+			found, err := ask(ctx, unique(batch))
 			return toAll(found, len(batch)), err
 		}, options("products")),
 		stock: groupcommit.New(func(ctx context.Context, batch [][]string) ([]groupcommit.Result[map[string]stock], error) {
@@ -47,6 +49,8 @@ func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.M
 			return toAll(found, len(batch)), err
 		}, options("stock")),
 	}
+	s.list = pricelist.New(broker, name, s.products.Do)
+	return s
 }
 
 func unique(batch [][]string) []string {
@@ -64,21 +68,11 @@ func toAll[Out any](found Out, callers int) []groupcommit.Result[Out] {
 	return results
 }
 
-// findProducts asks the catalogue. The answer has every ID that was asked for: nil for a product
-// that the catalogue does not know.
-func findProducts(ctx context.Context, c cataloguepb.CatalogueClient, ids []string) (map[string]*product, error) {
-	answer, err := c.GetProducts(ctx, &cataloguepb.GetProductsRequest{ProductIds: ids})
-	if err != nil {
-		return nil, err
+func asProduct(p *cataloguepb.Product) *product {
+	if p == nil {
+		return nil
 	}
-	found := make(map[string]*product, len(ids))
-	for _, id := range ids {
-		found[id] = nil
-	}
-	for _, p := range answer.GetProducts() {
-		found[p.GetProductId()] = &product{p.GetProductId(), p.GetName(), p.GetPriceMinor(), p.GetCurrency(), p.GetActive()}
-	}
-	return found, nil
+	return &product{p.GetProductId(), p.GetName(), p.GetPriceMinor(), p.GetCurrency(), p.GetActive()}
 }
 
 // findStock asks inventory. What it has never heard of has nothing available.
@@ -95,12 +89,12 @@ func findStock(ctx context.Context, c inventorypb.InventoryClient, ids []string)
 }
 
 // offer looks up one product at both services at once. refused says that it cannot be bought at
-// all; err that nobody could tell.
+// all; err that nobody could tell. The freeze looks again.
 func (s *shop) offer(ctx context.Context, id string) (left stock, refused, err error) {
-	var products map[string]*product
+	var products pricelist.Products
 	var stocks map[string]stock
 	var both errgroup.Group
-	both.Go(func() (err error) { products, err = s.products.Do(ctx, []string{id}); return err })
+	both.Go(func() (err error) { products, err = s.list.Find(ctx, []string{id}); return err })
 	both.Go(func() (err error) { stocks, err = s.stock.Do(ctx, []string{id}); return err })
 	if err := both.Wait(); err != nil {
 		return stock{}, nil, err
@@ -108,13 +102,14 @@ func (s *shop) offer(ctx context.Context, id string) (left stock, refused, err e
 	switch p := products[id]; {
 	case p == nil:
 		refused = fault.New(fault.NotFound, "unknown_product", "there is no product %s", id).With("product", id)
-	case !p.active:
+	case !p.GetActive():
 		refused = notForSale(id)
 	}
 	return stocks[id], refused, nil
 }
 
-// offers looks up the products of carts. Every ID that was asked for is in the answer.
+// offers looks up the products of carts as they are now: orders are made of them. Every ID that was
+// asked for is in the answer: nil for a product that the catalogue does not know.
 func (s *shop) offers(ctx context.Context, ids []string) (map[string]*product, error) {
 	all := map[string]*product{}
 	for some := range slices.Chunk(ids, idsPerCall) {
@@ -122,12 +117,15 @@ func (s *shop) offers(ctx context.Context, ids []string) (map[string]*product, e
 		if err != nil {
 			return nil, err
 		}
-		maps.Copy(all, found) // which may know more: others asked in the same call
+		for _, id := range some {
+			all[id] = asProduct(found[id])
+		}
 	}
 	return all, nil
 }
 
 func (s *shop) wait() {
+	s.list.Close()
 	s.products.Wait()
 	s.stock.Wait()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
+	"cartwright/internal/identity"
 	"cartwright/internal/ids"
 	"cartwright/internal/messaging"
 	"cartwright/internal/testenv"
@@ -53,8 +54,9 @@ func openWith(t testing.TB, replicas int, dsn, url string) *stand {
 	_, direct := testenv.Servers(t)
 	s := &stand{t: t, db: testenv.Database(t, namespace, schema.Carts), goods: openGoods(t), waits: map[string]chan *jobspb.Answer{}}
 	s.broker = messaging.Broker{URL: direct, Topology: jobs.Topology(namespace), Keys: messaging.Keys{secret}, Log: testenv.Log(t), Metrics: messaging.NewMetrics(prometheus.NewRegistry())}
-	testenv.DeleteTopology(t, s.broker.Topology)
+	testenv.Topology(t, s.broker.Topology)
 	s.settings = Settings{
+		TLS:    identity.Settings{Insecure: true},
 		Broker: messaging.Settings{URL: url, Namespace: namespace}, DSN: dsn, Connections: 4, Prefetch: 64,
 		JobSecret: secret, CatalogueAddr: s.goods.addr, InventoryAddr: s.goods.addr,
 	}

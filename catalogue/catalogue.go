@@ -11,7 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"google.golang.org/grpc"
 
+	"cartwright/access"
 	"cartwright/internal/debugport"
+	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
@@ -28,6 +30,7 @@ import (
 type Settings struct {
 	Log         logging.Settings
 	Broker      messaging.Settings
+	TLS         identity.Settings
 	Listen      string `env:"CATALOGUE_LISTEN" envDefault:"127.0.0.1:9140" help:"where catalogue serves gRPC"`
 	DebugListen string `env:"CATALOGUE_DEBUG_LISTEN" envDefault:"127.0.0.1:9141" help:"where catalogue serves health, metrics and profiles"`
 	DSN         string `env:"CATALOGUE_DSN,required" help:"database account of catalogue, as user:password@tcp(host:port)/"`
@@ -53,16 +56,20 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		return err
 	}
 	defer db.Close()
+	self, err := identity.Open(s.TLS, "catalogue", log)
+	if err != nil {
+		return err
+	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := newServer(db, reg)
-	publisher := messaging.NewPublisher(messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Log: log}, "catalogue")
+	publisher := messaging.NewPublisher(messaging.Broker{URL: s.Broker.URL, Service: "catalogue", Topology: jobs.Topology(s.Broker.Namespace), Log: log}, "catalogue")
 	relay := outbox.Relay{DB: db, Database: name, Source: "cartwright/catalogue", Publisher: publisher, Log: log}
 
 	database := debugport.Check{Name: "database", Ask: func(ctx context.Context) error { return store.Ping(ctx, db) }}
 	broker := debugport.Check{Name: "broker", Ask: func(context.Context) error { return publisher.Ready() }}
 	// Without the broker products are still read and changed, and the events wait: gRPC stays open.
-	calls := rpc.Server{Addr: s.Listen, Log: log, Checks: []debugport.Check{database}, Register: func(r grpc.ServiceRegistrar) {
+	calls := rpc.Server{Addr: s.Listen, Log: log, Identity: self, Allows: access.Allows, Checks: []debugport.Check{database}, Register: func(r grpc.ServiceRegistrar) {
 		cataloguepb.RegisterCatalogueServer(r, server)
 	}}
 	return lifecycle.Run(ctx, log,

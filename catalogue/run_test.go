@@ -9,6 +9,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"cartwright/internal/identity"
 	"cartwright/internal/messaging"
 	"cartwright/internal/settings"
 	"cartwright/internal/testenv"
@@ -22,7 +23,7 @@ func TestServiceTellsOfEveryChange(t *testing.T) { // E2
 	testenv.Database(t, namespace, schema.Catalogue)
 	dsn, url := testenv.Servers(t)
 	told := listen(t, url, namespace)
-	own := Settings{Broker: messaging.Settings{URL: url, Namespace: namespace}, Listen: loopback(9140), DebugListen: loopback(9141), DSN: dsn, Connections: 4}
+	own := Settings{TLS: identity.Settings{Insecure: true}, Broker: messaging.Settings{URL: url, Namespace: namespace}, Listen: loopback(9140), DebugListen: loopback(9141), DSN: dsn, Connections: 4}
 	background(t, func(ctx context.Context) error { return Run(ctx, testenv.Log(t), own) })
 	testenv.Eventually(t, limit, "ready", func() bool { return ready(own.DebugListen) })
 
@@ -67,7 +68,7 @@ func ready(debug string) bool {
 func listen(t *testing.T, url, namespace string) <-chan amqp.Delivery {
 	t.Helper()
 	topology := jobs.Topology(namespace)
-	testenv.DeleteTopology(t, topology)
+	testenv.Topology(t, topology)
 	conn, err := amqp.Dial(url)
 	if err != nil {
 		t.Fatal(err)
@@ -75,9 +76,6 @@ func listen(t *testing.T, url, namespace string) <-chan amqp.Delivery {
 	t.Cleanup(func() { conn.Close() })
 	ch, err := conn.Channel()
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := topology.Declare(ch); err != nil {
 		t.Fatal(err)
 	}
 	queue, err := ch.QueueDeclare("", false, true, true, false, nil)
@@ -96,7 +94,7 @@ func listen(t *testing.T, url, namespace string) <-chan amqp.Delivery {
 
 func TestTooFewConnectionsAreNamed(t *testing.T) {
 	t.Parallel()
-	err := settings.Load([]string{"CARTWRIGHT_AMQP_URL=amqp://x", "CARTWRIGHT_CATALOGUE_DSN=x", "CARTWRIGHT_CATALOGUE_DB_CONNECTIONS=1"}, &Settings{})
+	err := settings.Load([]string{"CARTWRIGHT_AMQP_URL=amqp://x", "CARTWRIGHT_CATALOGUE_DSN=x", "CARTWRIGHT_INSECURE=true", "CARTWRIGHT_CATALOGUE_DB_CONNECTIONS=1"}, &Settings{})
 	if want := "wrong settings:\n  CARTWRIGHT_CATALOGUE_DB_CONNECTIONS is 1, must be 3 or more"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/identity"
 	"cartwright/internal/rpc"
 	"cartwright/internal/store"
 	"cartwright/internal/testenv"
@@ -37,7 +38,7 @@ func open(t *testing.T) shop {
 	db := testenv.Database(t, testenv.Namespace(t), schema.Catalogue)
 	own := newServer(db, prometheus.NewRegistry())
 	addr := loopback(9140)
-	background(t, rpc.Server{Addr: addr, Log: testenv.Log(t), Register: func(r grpc.ServiceRegistrar) {
+	background(t, rpc.Server{Addr: addr, Identity: identity.Insecure(), Log: testenv.Log(t), Register: func(r grpc.ServiceRegistrar) {
 		cataloguepb.RegisterCatalogueServer(r, own)
 	}}.Run)
 	return shop{t, db, dial(t, addr)}
@@ -63,7 +64,7 @@ func background(t *testing.T, run func(context.Context) error) {
 
 func dial(t *testing.T, addr string) cataloguepb.CatalogueClient {
 	t.Helper()
-	conn, err := rpc.Dial(addr)
+	conn, err := rpc.Dial(addr, identity.Insecure().Client("catalogue"))
 	if err != nil {
 		t.Fatal(err)
 	}

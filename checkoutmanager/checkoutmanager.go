@@ -13,8 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"google.golang.org/grpc"
 
+	"cartwright/access"
 	"cartwright/internal/debugport"
 	"cartwright/internal/groupcommit"
+	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
@@ -32,6 +34,7 @@ const name = "checkoutmanager"
 type Settings struct {
 	logging.Settings
 	Broker          messaging.Settings
+	TLS             identity.Settings
 	Listen          string        `env:"CHECKOUTMANAGER_LISTEN" envDefault:"127.0.0.1:9120" help:"where gRPC is served"`
 	DebugListen     string        `env:"CHECKOUTMANAGER_DEBUG_LISTEN" envDefault:"127.0.0.1:9121" help:"where health, metrics and profiles are served"`
 	DSN             string        `env:"CHECKOUTMANAGER_DSN,required" help:"MySQL or MariaDB, as user:password@tcp(host:port)/"`
@@ -72,7 +75,11 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		return err
 	}
 	defer db.Close()
-	conns, err := dialAll(s.CartmanagerAddr, s.InventoryAddr, s.PaymentsAddr)
+	self, err := identity.Open(s.TLS, name, log)
+	if err != nil {
+		return err
+	}
+	conns, err := dialAll(self, service{"cartmanager", s.CartmanagerAddr}, service{"inventory", s.InventoryAddr}, service{"payments", s.PaymentsAddr})
 	if err != nil {
 		return err
 	}
@@ -81,8 +88,8 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	observe := groupcommit.NewMetrics(reg).Of
-	broker := messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
-	publisher := messaging.NewPublisher(broker, name)
+	broker := messaging.Broker{URL: s.Broker.URL, Service: name, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
+	publisher, mover := messaging.NewPublisher(broker, name), messaging.NewPublisher(broker, name+".moves")
 	book := newOrders(db, observe)
 	carts, stock, cash := newCartClient(conns[0], observe), newStockClient(conns[1], observe), newCashClient(conns[2], observe)
 	// Checkouts that start together stay together, up to the payment and from there on, and back.
@@ -91,7 +98,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	saga := &saga{steps: checkoutSteps(), carts: carts, stock: stock, cash: cash, book: book, patience: s.Patience, now: time.Now}
 	settler := newSettler(saga.settle, log)
 	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), settler: settler, log: log}
-	consumer := &messaging.Consumer{Broker: broker, Publisher: publisher, Queue: jobs.Checkoutmanager, Name: name,
+	consumer := &messaging.Consumer{Broker: broker, Publisher: mover, Queue: jobs.Checkoutmanager, Name: name,
 		Prefetch: s.Prefetch, Handle: worker.handle, Delayed: worker.delayed}
 	rescue := &rescue{db: db, orders: book, log: log, walk: func(ctx context.Context, c *checkout) error {
 		if err := saga.walk(ctx, c); err != nil {
@@ -104,12 +111,13 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	checks := []debugport.Check{database,
 		{Name: "broker", Ask: func(context.Context) error { return publisher.Ready() }},
 		{Name: "queue", Ask: func(context.Context) error { return consumer.Ready() }}}
-	grpcServer := rpc.Server{Addr: s.Listen, Log: log, Checks: []debugport.Check{database},
+	grpcServer := rpc.Server{Addr: s.Listen, Log: log, Identity: self, Allows: access.Allows, Checks: []debugport.Check{database},
 		Register: func(r grpc.ServiceRegistrar) { checkoutpb.RegisterOrdersServer(r, &server{db: db}) }}
 	relay := outbox.Relay{DB: db, Database: s.Broker.Namespace + schema.Checkouts, Source: "cartwright/" + name, Publisher: publisher, Log: log}
 	return lifecycle.Run(ctx, log,
 		lifecycle.Part{Name: "debug port", Run: func(ctx context.Context) error { return debugport.Serve(ctx, s.DebugListen, reg, checks) }},
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
+		lifecycle.Part{Name: "mover", Run: mover.Run},
 		lifecycle.Part{Name: "relay", Run: relay.Run},
 		lifecycle.Part{Name: "gRPC", Run: grpcServer.Run},
 		lifecycle.Part{Name: "rescue", Run: rescue.run},
@@ -118,9 +126,11 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	)
 }
 
-func dialAll(addrs ...string) (conns []*grpc.ClientConn, err error) {
-	for _, a := range addrs {
-		conn, err := rpc.Dial(a)
+type service struct{ name, addr string }
+
+func dialAll(self *identity.Identity, services ...service) (conns []*grpc.ClientConn, err error) {
+	for _, s := range services {
+		conn, err := rpc.Dial(s.addr, self.Client(s.name))
 		if err != nil {
 			closeAll(conns)
 			return nil, err

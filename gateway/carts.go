@@ -7,8 +7,8 @@ import (
 
 	"cartwright/internal/money"
 	"cartwright/jobs"
+	"cartwright/pricelist"
 	"cartwright/proto/cartpb"
-	"cartwright/proto/cataloguepb"
 	"cartwright/proto/jobspb"
 )
 
@@ -211,27 +211,19 @@ func (g *gateway) getCart(c *fiber.Ctx) error {
 	return c.JSON(viewCart(clientID, cart, products))
 }
 
-// products asks the catalogue for everything that is in a cart, by ID.
-func (g *gateway) products(ctx context.Context, lines []*cartpb.CartLine) (map[string]*cataloguepb.Product, error) {
+// products looks up everything that is in a cart.
+func (g *gateway) products(ctx context.Context, lines []*cartpb.CartLine) (pricelist.Products, error) {
 	if len(lines) == 0 {
 		return nil, nil
 	}
-	req := &cataloguepb.GetProductsRequest{}
-	for _, line := range lines {
-		req.ProductIds = append(req.ProductIds, line.GetProductId())
+	productIDs := make([]string, len(lines))
+	for i, line := range lines {
+		productIDs[i] = line.GetProductId()
 	}
-	resp, err := g.catalogue.GetProducts(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	byID := make(map[string]*cataloguepb.Product, len(lines))
-	for _, p := range resp.GetProducts() {
-		byID[p.GetProductId()] = p
-	}
-	return byID, nil
+	return g.list.Find(ctx, productIDs)
 }
 
-func viewCart(clientID string, cart *cartpb.GetCartResponse, products map[string]*cataloguepb.Product) cartView {
+func viewCart(clientID string, cart *cartpb.GetCartResponse, products pricelist.Products) cartView {
 	view := cartView{ClientID: clientID, Items: []cartItem{}, UpdatedAt: moment(cart.GetUpdatedAtUs())}
 	var total money.Amount
 	var sumErr error

@@ -16,11 +16,13 @@ import (
 	"google.golang.org/grpc"
 
 	"cartwright/internal/debugport"
+	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
 	"cartwright/internal/rpc"
 	"cartwright/jobs"
+	"cartwright/pricelist"
 	"cartwright/proto/cartpb"
 	"cartwright/proto/cataloguepb"
 	"cartwright/proto/checkoutpb"
@@ -31,6 +33,7 @@ import (
 type Settings struct {
 	logging.Settings
 	Broker              messaging.Settings
+	TLS                 identity.Settings
 	Listen              string        `env:"GATEWAY_LISTEN" envDefault:"127.0.0.1:5003" help:"where HTTP is served"`
 	DebugListen         string        `env:"GATEWAY_DEBUG_LISTEN" envDefault:"127.0.0.1:5004" help:"where health, metrics and profiles are served"`
 	AnswerTimeout       time.Duration `env:"GATEWAY_ANSWER_TIMEOUT" envDefault:"5s" help:"how long a request waits for its job before it is answered 202, 100ms to 60s"`
@@ -73,6 +76,7 @@ type gateway struct {
 	room      *waitingRoom
 	accepted  *acceptedJobs
 	health    *health
+	list      *pricelist.List
 	metrics   *metrics
 
 	carts     cartpb.CartsClient
@@ -90,6 +94,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		return err
 	}
 	defer g.close()
+	defer g.list.Close()
 	checks := []debugport.Check{
 		{Name: "broker", Ask: func(context.Context) error { return g.publisher.Ready() }},
 		{Name: "answers", Ask: func(context.Context) error { return g.replies.Ready() }},
@@ -98,6 +103,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		lifecycle.Part{Name: "debug port", Run: func(ctx context.Context) error { return debugport.Serve(ctx, s.DebugListen, reg, checks) }},
 		lifecycle.Part{Name: "publisher", Run: g.publisher.Run},
 		lifecycle.Part{Name: "answers", Run: g.replies.Run},
+		lifecycle.Part{Name: "price list", Run: g.list.Run},
 		lifecycle.Part{Name: "health", Run: g.health.Run},
 		lifecycle.Part{Name: "HTTP", Run: func(ctx context.Context) error { return g.serve(ctx, s.Listen) }},
 	)
@@ -109,7 +115,7 @@ func newGateway(log *slog.Logger, reg *prometheus.Registry, s Settings) (*gatewa
 		return nil, fmt.Errorf("job secret: %w", err)
 	}
 	broker := messaging.Broker{
-		URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg),
+		URL: s.Broker.URL, Service: "gateway", Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg),
 	}
 	g := &gateway{
 		log: log, answerTimeout: s.AnswerTimeout, metrics: newMetrics(reg),
@@ -124,13 +130,18 @@ func newGateway(log *slog.Logger, reg *prometheus.Registry, s Settings) (*gatewa
 	if err := g.dial(s); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
+	g.list = pricelist.New(broker, "gateway", pricelist.From(g.catalogue))
 	return g, nil
 }
 
 // dial makes the clients of all services; nothing is connected yet.
 func (g *gateway) dial(s Settings) (err error) {
-	connect := func(addr string) *grpc.ClientConn {
-		conn, dialErr := rpc.Dial(addr)
+	self, err := identity.Open(s.TLS, "gateway", g.log)
+	if err != nil {
+		return err
+	}
+	connect := func(service, addr string) *grpc.ClientConn {
+		conn, dialErr := rpc.Dial(addr, self.Client(service))
 		if dialErr != nil {
 			err = errors.Join(err, dialErr)
 			return nil
@@ -138,17 +149,17 @@ func (g *gateway) dial(s Settings) (err error) {
 		g.conns = append(g.conns, conn)
 		return conn
 	}
-	g.carts = cartpb.NewCartsClient(connect(s.CartmanagerAddr))
-	g.orders = checkoutpb.NewOrdersClient(connect(s.CheckoutmanagerAddr))
-	g.catalogue = cataloguepb.NewCatalogueClient(connect(s.CatalogueAddr))
-	g.inventory = inventorypb.NewInventoryClient(connect(s.InventoryAddr))
+	g.carts = cartpb.NewCartsClient(connect("cartmanager", s.CartmanagerAddr))
+	g.orders = checkoutpb.NewOrdersClient(connect("checkoutmanager", s.CheckoutmanagerAddr))
+	g.catalogue = cataloguepb.NewCatalogueClient(connect("catalogue", s.CatalogueAddr))
+	g.inventory = inventorypb.NewInventoryClient(connect("inventory", s.InventoryAddr))
 	if err != nil {
 		return err
 	}
 	g.health, err = newHealth(map[messaging.Queue]string{
 		jobs.Cartmanager:     s.CartmanagerAddr,
 		jobs.Checkoutmanager: s.CheckoutmanagerAddr,
-	})
+	}, self)
 	return err
 }
 

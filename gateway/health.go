@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/identity"
 	"cartwright/internal/messaging"
 )
 
@@ -45,7 +46,7 @@ const (
 	silent  = 0
 )
 
-func newHealth(addrs map[messaging.Queue]string) (*health, error) {
+func newHealth(addrs map[messaging.Queue]string, self *identity.Identity) (*health, error) {
 	h := &health{services: map[messaging.Queue][]*replica{}}
 	for queue, list := range addrs {
 		targets := []string{list}
@@ -53,7 +54,7 @@ func newHealth(addrs map[messaging.Queue]string) (*health, error) {
 			targets = strings.Split(list, ",")
 		}
 		for _, target := range targets {
-			conn, err := dialHealth(strings.TrimSpace(target))
+			conn, err := dialHealth(strings.TrimSpace(target), self.Client(string(queue))) // a queue has the name of its service
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("%s: address %q: %w", queue, target, err), h.close())
 			}
@@ -65,9 +66,9 @@ func newHealth(addrs map[messaging.Queue]string) (*health, error) {
 
 // dialHealth makes a client that asks each replica, also one that says it is not serving: a
 // client that balances by health would hide exactly those.
-func dialHealth(target string) (*grpc.ClientConn, error) {
+func dialHealth(target string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
 	return grpc.NewClient(target,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: healthTimeout, Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, MaxDelay: time.Second}}),

@@ -44,13 +44,13 @@ func FuzzBodies(f *testing.F) {
 	})
 }
 
-// Z13
+// Z13, X4
 func TestAllWrongSettingsAreReportedTogether(t *testing.T) {
 	var s Settings
 	err := settings.Load([]string{
 		"CARTWRIGHT_AMQP_URL=amqp://localhost/", "CARTWRIGHT_JOB_SECRET=short", "CARTWRIGHT_STAFF_KEY=short", "CARTWRIGHT_GATEWAY_ANSWER_TIMEOUT=99m",
 	}, &s)
-	for _, key := range []string{"CARTWRIGHT_JOB_SECRET", "CARTWRIGHT_STAFF_KEY", "CARTWRIGHT_GATEWAY_ANSWER_TIMEOUT"} {
+	for _, key := range []string{"CARTWRIGHT_JOB_SECRET", "CARTWRIGHT_STAFF_KEY", "CARTWRIGHT_GATEWAY_ANSWER_TIMEOUT", "CARTWRIGHT_TLS_DIR"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not in %v", key, err)
 		}
@@ -59,7 +59,7 @@ func TestAllWrongSettingsAreReportedTogether(t *testing.T) {
 		t.Errorf("a secret is repeated in %v", err)
 	}
 	s = Settings{}
-	if err := settings.Load([]string{"CARTWRIGHT_AMQP_URL=amqp://localhost/", "CARTWRIGHT_JOB_SECRET=0123456789abcdef"}, &s); err != nil || s.AnswerTimeout != 5*time.Second || s.Listen != "127.0.0.1:5003" {
+	if err := settings.Load([]string{"CARTWRIGHT_AMQP_URL=amqp://localhost/", "CARTWRIGHT_JOB_SECRET=0123456789abcdef", "CARTWRIGHT_INSECURE=true"}, &s); err != nil || s.AnswerTimeout != 5*time.Second || s.Listen != "127.0.0.1:5003" {
 		t.Errorf("the least settings gave %+v, %v", s, err)
 	}
 }

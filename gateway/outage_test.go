@@ -11,6 +11,7 @@ import (
 
 	"cartwright/internal/debugport"
 	"cartwright/internal/fault"
+	"cartwright/internal/identity"
 	"cartwright/internal/messaging"
 	"cartwright/internal/rpc"
 	"cartwright/internal/testenv"
@@ -121,7 +122,7 @@ func TestAWorkerThatSaysNothingIsNoReasonToRefuse(t *testing.T) {
 	healthy, refusing, gone := testenv.FreeAddress(t), testenv.FreeAddress(t), testenv.FreeAddress(t)
 	for addr, err := range map[string]error{healthy: nil, refusing: fault.Away("the database", context.DeadlineExceeded)} {
 		check := debugport.Check{Name: "database", Ask: func(context.Context) error { return err }}
-		server := rpc.Server{Addr: addr, Log: quiet, Register: func(grpc.ServiceRegistrar) {}, Checks: []debugport.Check{check}}
+		server := rpc.Server{Addr: addr, Identity: identity.Insecure(), Log: quiet, Register: func(grpc.ServiceRegistrar) {}, Checks: []debugport.Check{check}}
 		run(t, server.Run)
 	}
 	for _, c := range []struct {
@@ -133,7 +134,7 @@ func TestAWorkerThatSaysNothingIsNoReasonToRefuse(t *testing.T) {
 		{"refusing, by name", "dns:///" + refusing, true},
 		{"refusing and serving", refusing + ", " + healthy, false},
 	} {
-		h, err := newHealth(map[messaging.Queue]string{jobs.Cartmanager: c.addrs})
+		h, err := newHealth(map[messaging.Queue]string{jobs.Cartmanager: c.addrs}, identity.Insecure())
 		if err != nil {
 			t.Fatal(err)
 		}

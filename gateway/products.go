@@ -160,6 +160,7 @@ func (g *gateway) putProduct(c *fiber.Ctx) error {
 	resp, err := g.catalogue.PutProduct(ctx, &cataloguepb.PutProductRequest{Product: &cataloguepb.Product{
 		ProductId: id, Name: name, PriceMinor: amount.Minor, Currency: amount.Currency, Active: active,
 	}})
+	g.list.Forget(id) // also when nobody knows whether it was changed
 	if err != nil {
 		return err
 	}
@@ -238,16 +239,16 @@ func (m *members) stockKind() inventorypb.Kind {
 	return inventorypb.Kind_KIND_UNSPECIFIED
 }
 
-// product asks the catalogue for one product; fault.NotFound when there is none.
+// product looks up one product; fault.NotFound when there is none.
 func (g *gateway) product(ctx context.Context, id string) (*cataloguepb.Product, error) {
-	resp, err := g.catalogue.GetProducts(ctx, &cataloguepb.GetProductsRequest{ProductIds: []string{id}})
+	found, err := g.list.Find(ctx, []string{id})
 	if err != nil {
 		return nil, err
 	}
-	if len(resp.GetProducts()) == 0 {
+	if found[id] == nil {
 		return nil, fault.New(fault.NotFound, "unknown_product", "there is no product %s", id)
 	}
-	return resp.GetProducts()[0], nil
+	return found[id], nil
 }
 
 // stocked shows products with what the inventory has of them.

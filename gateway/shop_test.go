@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"cartwright/internal/debugport"
+	"cartwright/internal/identity"
 	"cartwright/internal/messaging"
 	"cartwright/internal/rpc"
 	"cartwright/internal/testenv"
@@ -64,6 +65,7 @@ func newShop(t *testing.T, change func(*Settings)) *shop {
 	s := &shop{services: &services{}, worker: &worker{script: map[string]reply{}}}
 	s.serving.Store(true)
 	s.settings = Settings{
+		TLS:    identity.Settings{Insecure: true},
 		Broker: messaging.Settings{URL: amqpURL, Namespace: "t" + strings.ToLower(rand.Text()[:10]) + "_"},
 		Listen: testenv.FreeAddress(t), DebugListen: testenv.FreeAddress(t), AnswerTimeout: 30 * time.Second,
 		StaffKey: testStaffKey, JobSecret: testJobSecret,
@@ -76,7 +78,7 @@ func newShop(t *testing.T, change func(*Settings)) *shop {
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
 	s.client = &http.Client{Transport: transport, Timeout: 3 * startLimit}
 	t.Cleanup(transport.CloseIdleConnections)
-	testenv.DeleteTopology(t, jobs.Topology(s.settings.Broker.Namespace))
+	testenv.Topology(t, jobs.Topology(s.settings.Broker.Namespace))
 	s.startServices(t)
 	return s
 }
@@ -142,7 +144,7 @@ func (s *shop) startServices(t *testing.T) {
 			}
 			return nil
 		}}
-		server := rpc.Server{Addr: addr, Log: log, Register: register, Checks: []debugport.Check{check}}
+		server := rpc.Server{Addr: addr, Identity: identity.Insecure(), Log: log, Register: register, Checks: []debugport.Check{check}}
 		run(t, server.Run)
 	}
 }

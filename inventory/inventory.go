@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"cartwright/access"
 	"cartwright/internal/debugport"
+	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
@@ -42,6 +44,7 @@ const readTime = 5 * time.Second
 type Settings struct {
 	Log    logging.Settings
 	Broker messaging.Settings
+	TLS    identity.Settings
 
 	Listen         string        `env:"INVENTORY_LISTEN" envDefault:"127.0.0.1:9100" help:"where gRPC is served"`
 	DebugListen    string        `env:"INVENTORY_DEBUG_LISTEN" envDefault:"127.0.0.1:9101" help:"where health, metrics and profiles are served"`
@@ -77,9 +80,13 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		return err
 	}
 	defer db.Close()
+	self, err := identity.Open(s.TLS, "inventory", log)
+	if err != nil {
+		return err
+	}
 	reg := prometheus.NewRegistry()
 	publisher := messaging.NewPublisher(messaging.Broker{
-		URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Log: log, Metrics: messaging.NewMetrics(reg),
+		URL: s.Broker.URL, Service: "inventory", Topology: jobs.Topology(s.Broker.Namespace), Log: log, Metrics: messaging.NewMetrics(reg),
 	}, "inventory")
 	stock := books{db: db, ttl: s.ReservationTTL}
 	answering := newServer(stock, newMetrics(reg))
@@ -90,6 +97,8 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	calls := rpc.Server{
 		Addr:     s.Listen,
 		Log:      log,
+		Identity: self,
+		Allows:   access.Allows,
 		Register: func(r grpc.ServiceRegistrar) { inventorypb.RegisterInventoryServer(r, answering) },
 		Checks:   []debugport.Check{hasDatabase},
 	}

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/identity"
 	"cartwright/internal/messaging"
 	"cartwright/internal/rpc"
 	"cartwright/internal/settings"
@@ -46,13 +47,14 @@ func start(t *testing.T) process {
 	namespace := testenv.Namespace(t)
 	db := testenv.Database(t, namespace, schema.Inventory)
 	ok(t, db.PingContext(t.Context()))
-	testenv.DeleteTopology(t, jobs.Topology(namespace))
+	testenv.Topology(t, jobs.Topology(namespace))
 	dsn, url := testenv.Servers(t)
 	door := newDoor(t, between(dsn, "tcp(", ")"))
 	p := process{door: door}
 	ok(t, settings.Load([]string{
 		"CARTWRIGHT_AMQP_URL=" + url,
 		"CARTWRIGHT_NAMESPACE=" + namespace,
+		"CARTWRIGHT_INSECURE=true",
 		"CARTWRIGHT_INVENTORY_DSN=" + strings.Replace(dsn, between(dsn, "tcp(", ")"), door.Addr().String(), 1),
 		"CARTWRIGHT_INVENTORY_LISTEN=" + testenv.FreeAddress(t),
 		"CARTWRIGHT_INVENTORY_DEBUG_LISTEN=" + testenv.FreeAddress(t),
@@ -119,7 +121,7 @@ func TestARefusalCarriesItsDetails(t *testing.T) {
 		t.Errorf("got %v", info)
 	}
 
-	conn, err := rpc.Dial(p.settings.Listen) // our own client gets the same error back whole
+	conn, err := rpc.Dial(p.settings.Listen, identity.Insecure().Client("inventory")) // our own client gets the same error back whole
 	ok(t, err)
 	defer conn.Close()
 	_, err = inventorypb.NewInventoryClient(conn).Reserve(t.Context(), reserveRequest("r", "tea", 4))

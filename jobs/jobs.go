@@ -31,7 +31,7 @@ const (
 	Checkoutmanager messaging.Queue = "checkoutmanager"
 )
 
-// Topology is everything that must exist on the broker.
+// Topology is everything that must exist on the broker, and what each service does there.
 func Topology(namespace string) messaging.Topology {
 	return messaging.Topology{
 		Namespace: namespace,
@@ -42,6 +42,14 @@ func Topology(namespace string) messaging.Topology {
 		Work: []messaging.WorkQueue{
 			{Name: Cartmanager, Keys: []string{"cart.*"}},
 			{Name: Checkoutmanager, Keys: []string{"checkout.*"}},
+		},
+		Accounts: []messaging.Account{
+			{Service: "gateway", Asks: true, Watches: "product"},
+			{Service: "cartmanager", Works: Cartmanager, Tells: "cart", Watches: "product"},
+			{Service: "checkoutmanager", Works: Checkoutmanager, Tells: "order"},
+			{Service: "inventory", Tells: "stock"},
+			{Service: "payments", Tells: "payment"},
+			{Service: "catalogue", Tells: "product"},
 		},
 	}
 }

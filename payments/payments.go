@@ -12,7 +12,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"google.golang.org/grpc"
 
+	"cartwright/access"
 	"cartwright/internal/debugport"
+	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
@@ -28,6 +30,7 @@ import (
 type Settings struct {
 	Log         logging.Settings
 	Broker      messaging.Settings
+	TLS         identity.Settings
 	Listen      string        `env:"PAYMENTS_LISTEN" envDefault:"127.0.0.1:9130" help:"where payments serves gRPC"`
 	DebugListen string        `env:"PAYMENTS_DEBUG_LISTEN" envDefault:"127.0.0.1:9131" help:"where payments serves health, metrics and profiles"`
 	DSN         string        `env:"PAYMENTS_DSN,required" help:"database account of payments, as user:password@tcp(host:port)/"`
@@ -61,6 +64,10 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		return err
 	}
 	defer db.Close()
+	self, err := identity.Open(s.TLS, "payments", log)
+	if err != nil {
+		return err
+	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := newMetrics(reg)
@@ -69,13 +76,13 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		return err
 	}
 	server := newServer(db, provider, s.Provider, m)
-	publisher := messaging.NewPublisher(messaging.Broker{URL: s.Broker.URL, Topology: jobs.Topology(s.Broker.Namespace), Log: log}, "payments")
+	publisher := messaging.NewPublisher(messaging.Broker{URL: s.Broker.URL, Service: "payments", Topology: jobs.Topology(s.Broker.Namespace), Log: log}, "payments")
 	relay := outbox.Relay{DB: db, Database: s.Broker.Namespace + schema.Payments, Source: "cartwright/payments", Publisher: publisher, Log: log}
 
 	database := debugport.Check{Name: "database", Ask: func(ctx context.Context) error { return store.Ping(ctx, db) }}
 	broker := debugport.Check{Name: "broker", Ask: func(context.Context) error { return publisher.Ready() }}
 	// Without the broker money is still taken, and its events wait: gRPC stays open then.
-	calls := rpc.Server{Addr: s.Listen, Log: log, Checks: []debugport.Check{database}, Register: func(r grpc.ServiceRegistrar) {
+	calls := rpc.Server{Addr: s.Listen, Log: log, Identity: self, Allows: access.Allows, Checks: []debugport.Check{database}, Register: func(r grpc.ServiceRegistrar) {
 		paymentspb.RegisterPaymentsServer(r, server)
 	}}
 	return lifecycle.Run(ctx, log,

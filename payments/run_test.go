@@ -15,6 +15,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/identity"
 	"cartwright/internal/messaging"
 	"cartwright/internal/rpc"
 	"cartwright/internal/settings"
@@ -50,7 +51,7 @@ func startWith(t *testing.T, dsn, url string) running {
 	namespace := testenv.Namespace(t)
 	db := testenv.Database(t, namespace, schema.Payments)
 	_, direct := testenv.Servers(t)
-	own := Settings{Broker: messaging.Settings{URL: url, Namespace: namespace}, Listen: loopback(9130), DebugListen: loopback(9131),
+	own := Settings{TLS: identity.Settings{Insecure: true}, Broker: messaging.Settings{URL: url, Namespace: namespace}, Listen: loopback(9130), DebugListen: loopback(9131),
 		DSN: dsn, Connections: 8, Provider: providerTest, TestSlow: 300 * time.Millisecond}
 	told := listen(t, direct, namespace)
 	ctx, stop := context.WithCancel(context.Background())
@@ -62,7 +63,7 @@ func startWith(t *testing.T, dsn, url string) running {
 			t.Error(err)
 		}
 	})
-	conn, err := rpc.Dial(own.Listen)
+	conn, err := rpc.Dial(own.Listen, identity.Insecure().Client("payments"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func startWith(t *testing.T, dsn, url string) running {
 func listen(t *testing.T, url, namespace string) <-chan amqp.Delivery {
 	t.Helper()
 	topology := jobs.Topology(namespace)
-	testenv.DeleteTopology(t, topology)
+	testenv.Topology(t, topology)
 	conn, err := amqp.Dial(url)
 	if err != nil {
 		t.Fatal(err)
@@ -84,9 +85,6 @@ func listen(t *testing.T, url, namespace string) <-chan amqp.Delivery {
 	t.Cleanup(func() { conn.Close() })
 	ch, err := conn.Channel()
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := topology.Declare(ch); err != nil {
 		t.Fatal(err)
 	}
 	queue, err := ch.QueueDeclare("", false, true, true, false, nil)
@@ -167,7 +165,7 @@ func TestServiceTakesMoneyAndGivesItBack(t *testing.T) { // P1, P2, P15, P16
 func TestWrongSettingsAreNamed(t *testing.T) { // P1
 	t.Parallel()
 	var s Settings
-	environ := []string{"CARTWRIGHT_AMQP_URL=amqp://x", "CARTWRIGHT_PAYMENTS_DSN=x", "CARTWRIGHT_PAYMENTS_PROVIDER=paypol",
+	environ := []string{"CARTWRIGHT_AMQP_URL=amqp://x", "CARTWRIGHT_PAYMENTS_DSN=x", "CARTWRIGHT_INSECURE=true", "CARTWRIGHT_PAYMENTS_PROVIDER=paypol",
 		"CARTWRIGHT_PAYMENTS_DB_CONNECTIONS=1", "CARTWRIGHT_PAYMENTS_TEST_SLOW=-1s"}
 	err := settings.Load(environ, &s)
 	if err == nil {

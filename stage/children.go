@@ -133,7 +133,7 @@ func (v *supervisor) mariaDB(p databasePlan) starter {
 func (v *supervisor) rabbitMQ(p brokerPlan) starter {
 	return func(ctx context.Context, output *logFile) (child, error) {
 		r, err := servers.StartRabbitMQ(ctx, servers.RabbitMQConfig{
-			Dir: v.in(rabbitMQ), Port: p.Port, DistPort: p.DistPort, EPMDPort: p.EPMDPort,
+			Dir: v.in(rabbitMQ), Port: p.Port, AdminPort: p.AdminPort, DistPort: p.DistPort, EPMDPort: p.EPMDPort,
 			User: brokerAccount, Password: p.Password, Output: output, OnParentDeath: onParentDeath,
 		})
 		if err != nil {
@@ -144,9 +144,9 @@ func (v *supervisor) rabbitMQ(p brokerPlan) starter {
 	}
 }
 
-// migrate brings the databases to the shape that the plan's program expects.
+// migrate brings the databases and the broker to the shape that the plan's program expects.
 func (v *supervisor) migrate(ctx context.Context, p plan) error {
-	v.progress("migrating the databases")
+	v.progress("migrating the databases and the broker")
 	output, err := openLog(v.in(logDir, migrate+".log"))
 	if err != nil {
 		return v.blame(itself, err)

@@ -19,9 +19,9 @@ type choices struct {
 // made are the settings that the stage works out itself. They are not taken from the
 // environment, where those of this or of another shop may stand after `env`.
 func made() []string {
-	names := []string{"HOME", "URL", "AMQP_URL", "JOB_SECRET", "STAFF_KEY", "ADMIN_DSN", "MYSQL_DSN"}
+	names := []string{"HOME", "URL", "AMQP_URL", "JOB_SECRET", "STAFF_KEY", "ADMIN_DSN", "MYSQL_DSN", "BROKER_ADMIN_URL", "TLS_DIR"}
 	for _, s := range services {
-		names = append(names, s.upper()+"_DSN", s.upper()+"_ADDR")
+		names = append(names, s.upper()+"_DSN", s.upper()+"_AMQP_URL", s.upper()+"_ADDR")
 	}
 	return names
 }
@@ -78,12 +78,13 @@ func (f scaleFlag) Set(text string) error {
 
 // secrets are made at the first start and kept with the data that they open.
 type secrets struct {
-	Admin     string            `json:"admin"`     // password of the database account that may do everything
-	Reader    string            `json:"reader"`    // of the one that may read everything
-	Services  map[string]string `json:"services"`  // of each service's own, by service
-	Broker    string            `json:"broker"`    // of the broker's one account
-	JobSecret string            `json:"jobSecret"` // signs jobs
-	StaffKey  string            `json:"staffKey"`
+	Admin       string            `json:"admin"`          // password of the database account that may do everything
+	Reader      string            `json:"reader"`         // of the one that may read everything
+	Services    map[string]string `json:"services"`       // of each service's own, by service
+	BrokerAdmin string            `json:"broker"`         // of the broker's administrator
+	Broker      map[string]string `json:"brokerServices"` // of each service's own account there, by service
+	JobSecret   string            `json:"jobSecret"`      // signs jobs
+	StaffKey    string            `json:"staffKey"`
 }
 
 // readSecrets returns the kept secrets, and makes and keeps those that are missing.
@@ -98,16 +99,18 @@ func (s *Stage) readSecrets() (secrets, error) {
 			*secret, changed = rand.Text(), true
 		}
 	}
-	for _, secret := range []*string{&kept.Admin, &kept.Reader, &kept.Broker, &kept.JobSecret, &kept.StaffKey} {
+	for _, secret := range []*string{&kept.Admin, &kept.Reader, &kept.BrokerAdmin, &kept.JobSecret, &kept.StaffKey} {
 		fill(secret)
 	}
-	if kept.Services == nil {
-		kept.Services = map[string]string{}
-	}
-	for _, sv := range services {
-		password := kept.Services[sv.name]
-		fill(&password)
-		kept.Services[sv.name] = password
+	for _, own := range []*map[string]string{&kept.Services, &kept.Broker} {
+		if *own == nil {
+			*own = map[string]string{}
+		}
+		for _, sv := range services {
+			password := (*own)[sv.name]
+			fill(&password)
+			(*own)[sv.name] = password
+		}
 	}
 	if !changed {
 		return kept, nil

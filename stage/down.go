@@ -111,7 +111,7 @@ func (s *Stage) Reset(ctx context.Context, args []string) error {
 		return err
 	}
 	var errs []error
-	for _, name := range []string{choicesFile, secretsFile, planFile, stateFile, keeperLock, upLock, logDir, mariaDB, rabbitMQ} {
+	for _, name := range []string{choicesFile, secretsFile, planFile, stateFile, keeperLock, upLock, logDir, certsDir, mariaDB, rabbitMQ} {
 		errs = append(errs, os.RemoveAll(s.in(name)))
 	}
 	if err := errors.Join(append(errs, s.dropPrograms(""))...); err != nil {

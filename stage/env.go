@@ -22,9 +22,11 @@ lines for a shell:  eval "$(./setup.sh env)"
   CARTWRIGHT_URL             the HTTP API
   CARTWRIGHT_STAFF_KEY       the key of the staff's routes: Authorization: Bearer <key>
   CARTWRIGHT_AMQP_URL        the broker; this account may do everything
+  CARTWRIGHT_BROKER_ADMIN_URL  its administration; the same account
   CARTWRIGHT_ADMIN_DSN       the database; this account may do everything
   CARTWRIGHT_MYSQL_DSN       the database; this account may read everything
   CARTWRIGHT_INVENTORY_ADDR  gRPC of the inventory, its first replica
+  CARTWRIGHT_TLS_DIR         certificates; people call with operator.crt and operator.key
   CARTWRIGHT_NAMESPACE       only where one was chosen
 `
 
@@ -70,12 +72,16 @@ func (p plan) exports(sec secrets) map[string]string {
 		return ""
 	}
 	env := map[string]string{
-		prefix + "URL":            "http://" + first("gateway"),
-		prefix + "STAFF_KEY":      sec.StaffKey,
-		prefix + "AMQP_URL":       p.amqpURL(),
-		prefix + "ADMIN_DSN":      p.adminDSN(),
-		prefix + "MYSQL_DSN":      p.readerDSN(sec),
-		prefix + "INVENTORY_ADDR": first("inventory"),
+		prefix + "URL":              "http://" + first("gateway"),
+		prefix + "STAFF_KEY":        sec.StaffKey,
+		prefix + "AMQP_URL":         p.amqpURL(brokerAccount, p.Broker.Password),
+		prefix + "BROKER_ADMIN_URL": p.brokerAdminURL(),
+		prefix + "ADMIN_DSN":        p.adminDSN(),
+		prefix + "MYSQL_DSN":        p.readerDSN(sec),
+		prefix + "INVENTORY_ADDR":   first("inventory"),
+	}
+	if certs, has := p.Processes[0].Env[prefix+"TLS_DIR"]; has {
+		env[prefix+"TLS_DIR"] = certs
 	}
 	if namespace, chosen := p.Migrate.Env[prefix+"NAMESPACE"]; chosen {
 		env[prefix+"NAMESPACE"] = namespace // or the names of databases and queues could not be known

@@ -20,6 +20,7 @@ const (
 	upLock      = "up.lock"
 	logDir      = "log"
 	binDir      = "bin"
+	certsDir    = "certs"
 )
 
 // readJSON fills v from a file. A file that does not exist leaves v as it is.

@@ -20,13 +20,14 @@ const (
 	defaultRabbitMQPort = 9160
 	defaultRabbitDist   = 9161
 	defaultEPMDPort     = 9162
+	defaultRabbitAdmin  = 9163
 )
 
 // Accounts of the database and the broker.
 const (
 	adminAccount  = "cartwright_admin"
 	readerAccount = "cartwright_reader"
-	brokerAccount = "cartwright"
+	brokerAccount = "cartwright" // its administrator
 )
 
 // A plan says which processes there should be. It holds all that the supervisor needs.
@@ -45,10 +46,11 @@ type databasePlan struct {
 }
 
 type brokerPlan struct {
-	Port     int    `json:"port"`
-	DistPort int    `json:"distPort"`
-	EPMDPort int    `json:"epmdPort"`
-	Password string `json:"password"`
+	Port      int    `json:"port"`
+	DistPort  int    `json:"distPort"`
+	EPMDPort  int    `json:"epmdPort"`
+	AdminPort int    `json:"adminPort"`
+	Password  string `json:"password"`
 }
 
 // processPlan is one replica of one service.
@@ -88,8 +90,8 @@ func digest(v any) string {
 
 // makePlan works out the plan for these choices. All faults of all settings come together in
 // the one error.
-func makePlan(c choices, sec secrets, program string) (plan, error) {
-	m := planner{choices: c, secrets: sec}
+func makePlan(c choices, sec secrets, program, certs string) (plan, error) {
+	m := planner{choices: c, secrets: sec, certs: certs}
 	if _, m.shiftFault = shiftOf(c.Settings); m.shiftFault != nil {
 		m.faults = append(m.faults, m.shiftFault)
 	}
@@ -97,10 +99,11 @@ func makePlan(c choices, sec secrets, program string) (plan, error) {
 		Program:  program,
 		Database: databasePlan{Port: m.port("MARIADB_PORT", defaultMariaDBPort), Password: sec.Admin},
 		Broker: brokerPlan{
-			Port:     m.port("RABBITMQ_PORT", defaultRabbitMQPort),
-			DistPort: m.port("RABBITMQ_DIST_PORT", defaultRabbitDist),
-			EPMDPort: m.port("EPMD_PORT", defaultEPMDPort),
-			Password: sec.Broker,
+			Port:      m.port("RABBITMQ_PORT", defaultRabbitMQPort),
+			DistPort:  m.port("RABBITMQ_DIST_PORT", defaultRabbitDist),
+			EPMDPort:  m.port("EPMD_PORT", defaultEPMDPort),
+			AdminPort: m.port("RABBITMQ_ADMIN_PORT", defaultRabbitAdmin),
+			Password:  sec.BrokerAdmin,
 		},
 	}
 	m.plan = &p
@@ -118,6 +121,7 @@ func makePlan(c choices, sec secrets, program string) (plan, error) {
 type planner struct {
 	choices choices
 	secrets secrets
+	certs   string // the directory of the certificates
 	plan    *plan
 	faults  []error
 
@@ -162,10 +166,13 @@ func (m *planner) process(s service, replica int) processPlan {
 	p := processPlan{Service: s.name, Replica: replica, Env: env}
 	p.Listen, p.Debug = m.address(s, replica, false), m.address(s, replica, true)
 	env[prefix+s.listenSetting(false)], env[prefix+s.listenSetting(true)] = p.Listen, p.Debug
-	env[prefix+"AMQP_URL"] = m.plan.amqpURL()
+	env[prefix+"AMQP_URL"] = m.serviceURL(s)
 	// Many processes share this machine. One that runs on few processors wakes fewer threads for
 	// the same work, and its batches stay whole.
 	env["GOMAXPROCS"] = strconv.Itoa(max(1, runtime.GOMAXPROCS(0)/2))
+	if !m.choices.insecure() {
+		env[prefix+"TLS_DIR"] = m.certs
+	}
 	if s.owns {
 		env[prefix+s.upper()+"_DSN"] = m.serviceDSN(s)
 	}
@@ -201,7 +208,10 @@ func (m *planner) migrateEnv() map[string]string {
 	env := m.common()
 	env[prefix+"ADMIN_DSN"] = m.plan.adminDSN()
 	env[prefix+"MYSQL_DSN"] = m.plan.readerDSN(m.secrets)
+	env[prefix+"AMQP_URL"] = m.plan.amqpURL(brokerAccount, m.plan.Broker.Password)
+	env[prefix+"BROKER_ADMIN_URL"] = m.plan.brokerAdminURL()
 	for _, s := range services {
+		env[prefix+s.upper()+"_AMQP_URL"] = m.serviceURL(s)
 		if s.owns {
 			env[prefix+s.upper()+"_DSN"] = m.serviceDSN(s)
 		}
@@ -213,6 +223,10 @@ func (m *planner) serviceDSN(s service) string {
 	return m.plan.dsn("cartwright_"+s.name, m.secrets.Services[s.name])
 }
 
+func (m *planner) serviceURL(s service) string {
+	return m.plan.amqpURL("cartwright_"+s.name, m.secrets.Broker[s.name])
+}
+
 func (p *plan) adminDSN() string { return p.dsn(adminAccount, p.Database.Password) }
 
 func (p *plan) readerDSN(sec secrets) string { return p.dsn(readerAccount, sec.Reader) }
@@ -222,8 +236,12 @@ func (p *plan) dsn(account, password string) string {
 	return fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/", account, password, p.Database.Port)
 }
 
-func (p *plan) amqpURL() string {
-	return fmt.Sprintf("amqp://%s:%s@127.0.0.1:%d/", brokerAccount, p.Broker.Password, p.Broker.Port)
+func (p *plan) amqpURL(account, password string) string {
+	return fmt.Sprintf("amqp://%s:%s@127.0.0.1:%d/", account, password, p.Broker.Port)
+}
+
+func (p *plan) brokerAdminURL() string {
+	return fmt.Sprintf("http://%s:%s@127.0.0.1:%d", brokerAccount, p.Broker.Password, p.Broker.AdminPort)
 }
 
 // listener is a port that a plan takes, and the setting that moves it.
@@ -237,6 +255,7 @@ func (p plan) listeners() []listener {
 		{local(p.Broker.Port), "RABBITMQ_PORT", rabbitMQ},
 		{local(p.Broker.DistPort), "RABBITMQ_DIST_PORT", rabbitMQ},
 		{local(p.Broker.EPMDPort), "EPMD_PORT", rabbitMQ},
+		{local(p.Broker.AdminPort), "RABBITMQ_ADMIN_PORT", rabbitMQ},
 	}
 	for _, process := range p.Processes {
 		upper := strings.ToUpper(process.Service)

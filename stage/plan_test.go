@@ -7,8 +7,8 @@ import (
 
 func planFor(t *testing.T, c choices) (plan, error) {
 	t.Helper()
-	sec := secrets{Admin: "a", Reader: "r", Broker: "b", JobSecret: "j", StaffKey: "s", Services: map[string]string{"inventory": "i"}}
-	return makePlan(c, sec, "/bin/shop")
+	sec := secrets{Admin: "a", Reader: "r", BrokerAdmin: "b", Broker: map[string]string{"inventory": "q"}, JobSecret: "j", StaffKey: "s", Services: map[string]string{"inventory": "i"}}
+	return makePlan(c, sec, "/bin/shop", "/certs")
 }
 
 func processNamed(t *testing.T, p plan, name string) processPlan {
@@ -39,13 +39,30 @@ func TestEveryProcessIsGivenWhatItNeedsAndNoMore(t *testing.T) {
 		{"inventory-2", "CARTWRIGHT_INVENTORY_LISTEN", "127.0.0.1:9300"},
 		{"inventory-2", "CARTWRIGHT_INVENTORY_DEBUG_LISTEN", "127.0.0.1:9301"},
 		{"inventory-2", "CARTWRIGHT_INVENTORY_DSN", "cartwright_inventory:i@tcp(127.0.0.1:7000)/"},
+		{"inventory-2", "CARTWRIGHT_AMQP_URL", "amqp://cartwright_inventory:q@127.0.0.1:9160/"},
+		{"inventory-2", "CARTWRIGHT_BROKER_ADMIN_URL", ""},
 		{"inventory-2", "CARTWRIGHT_JOB_SECRET", ""},
 		{"inventory-2", "CARTWRIGHT_ADMIN_DSN", ""},
 		{"payments", "CARTWRIGHT_INVENTORY_DSN", ""},
+		{"payments", "CARTWRIGHT_TLS_DIR", "/certs"},
 		{"payments", "CARTWRIGHT_GATEWAY_LISTEN", ""},
 	} {
 		if got := processNamed(t, p, want.process).Env[want.key]; got != want.value {
 			t.Errorf("%s: %s = %q, want %q", want.process, want.key, got, want.value)
+		}
+	}
+}
+
+// X4
+func TestCertificatesAreUsedUnlessSomebodyChoseOtherwise(t *testing.T) {
+	t.Parallel()
+	for chosen, want := range map[string]string{"": "/certs", "false": "/certs", "maybe": "/certs", "true": "", "1": ""} {
+		p, err := planFor(t, choices{Settings: map[string]string{"INSECURE": chosen}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := processNamed(t, p, "payments").Env["CARTWRIGHT_TLS_DIR"]; got != want {
+			t.Errorf("INSECURE=%s: certificates in %q, want %q", chosen, got, want)
 		}
 	}
 }
@@ -114,7 +131,7 @@ func TestSettingsThatTheStageMakesAreNotTakenFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	s := &Stage{Home: t.TempDir(), Environ: []string{
 		"CARTWRIGHT_LOG_LEVEL=debug", "CARTWRIGHT_STAFF_KEY=foreign", "CARTWRIGHT_INVENTORY_ADDR=elsewhere:1",
-		"CARTWRIGHT_ADMIN_DSN_FILE=/x", "CARTWRIGHT_TEST_AMQP_URL=x", "CARTWRIGHT_HOME=/y", "PATH=/z",
+		"CARTWRIGHT_ADMIN_DSN_FILE=/x", "CARTWRIGHT_TEST_AMQP_URL=x", "CARTWRIGHT_TLS_DIR=/elsewhere", "CARTWRIGHT_HOME=/y", "PATH=/z",
 	}}
 	c, err := s.readChoices(nil)
 	if err != nil {

@@ -58,7 +58,7 @@ func newShop(t *testing.T, settings ...string) *shop {
 func ownPorts(t *testing.T) []string {
 	t.Helper()
 	env := os.Environ()
-	names := []string{"MARIADB_PORT", "RABBITMQ_PORT", "RABBITMQ_DIST_PORT", "EPMD_PORT"}
+	names := []string{"MARIADB_PORT", "RABBITMQ_PORT", "RABBITMQ_DIST_PORT", "EPMD_PORT", "RABBITMQ_ADMIN_PORT"}
 	for _, sv := range services {
 		names = append(names, sv.listenSetting(false), sv.listenSetting(true))
 	}
@@ -165,7 +165,7 @@ func TestAShopStartsScalesRestsAndStartsAgain(t *testing.T) {
 	sh := newShop(t)
 
 	said := sh.must(sh.Up)
-	wants(t, said, "starting MariaDB on port", "migrating the databases", "ready: gateway", "one order at http://127.0.0.1:", "/documentation")
+	wants(t, said, "starting MariaDB on port", "migrating the databases and the broker", "ready: gateway", "one order at http://127.0.0.1:", "/documentation")
 	first := sh.pids()
 	if got := same(first, first); !slices.Equal(got, everything) {
 		t.Fatalf("running: %q, want %q", got, everything)
@@ -263,6 +263,15 @@ func TestANewBuildReplacesTheServicesAndNotTheServers(t *testing.T) {
 	t.Parallel()
 	sh := newShop(t)
 	sh.must(sh.Up)
+	var sec secrets // a new password, which somebody writes into the file, is migrate's to spread
+	if err := readJSON(sh.in(secretsFile), &sec); err != nil {
+		t.Fatal(err)
+	}
+	sec.Broker["payments"] = "another"
+	if err := writeJSON(sh.in(secretsFile), sec); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, sh.must(sh.Up), "migrating", "replacing payments")
 	before := sh.pids()
 
 	text, err := os.ReadFile(sh.Program)

@@ -86,10 +86,17 @@ func (v *supervisor) run(ctx, keepCtx context.Context, again <-chan os.Signal) e
 	if err != nil {
 		return err
 	}
+	renewal := time.NewTicker(certsEvery)
+	defer renewal.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-renewal.C:
+			if err := v.ensureCerts(); err != nil {
+				v.log.Error("the certificates were not renewed", "error", err)
+			}
+			continue
 		case <-again:
 		}
 		next, err := v.readPlan()
@@ -119,7 +126,7 @@ func (v *supervisor) readPlan() (plan, error) {
 	return p, nil
 }
 
-// bringUp starts a whole shop. The broker takes longest, so the database migrates meanwhile.
+// bringUp starts a whole shop. The broker takes longest, so the databases migrate meanwhile.
 func (v *supervisor) bringUp(ctx, keepCtx context.Context, p plan) error {
 	v.progress("starting MariaDB on port %d and RabbitMQ on port %d", p.Database.Port, p.Broker.Port)
 	database, err := v.keepProcess(keepCtx, processPlan{Service: mariaDB, Listen: local(p.Database.Port)}, v.mariaDB(p.Database))
@@ -133,11 +140,8 @@ func (v *supervisor) bringUp(ctx, keepCtx context.Context, p plan) error {
 	if err := database.whenUp(ctx); err != nil {
 		return v.blame(mariaDB, err)
 	}
-	if err := v.migrate(ctx, p); err != nil {
+	if err := v.migrateBeside(ctx, p, broker); err != nil {
 		return err
-	}
-	if err := broker.whenUp(ctx); err != nil {
-		return v.blame(rabbitMQ, err)
 	}
 	v.progress("starting %d processes of %d services", len(p.Processes), len(services))
 	for _, process := range p.Processes {
@@ -149,13 +153,28 @@ func (v *supervisor) bringUp(ctx, keepCtx context.Context, p plan) error {
 	return nil
 }
 
+// migrateBeside migrates while the broker starts, for which migrate waits. When the broker cannot
+// start, that is what people must be told, and not that migrate has waited in vain.
+func (v *supervisor) migrateBeside(ctx context.Context, p plan, broker *kept) error {
+	migrating, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	migrated := make(chan error, 1)
+	go func() { migrated <- v.migrate(migrating, p) }()
+	if err := broker.whenUp(ctx); err != nil {
+		giveUp()
+		<-migrated
+		return v.blame(rabbitMQ, err)
+	}
+	return <-migrated
+}
+
 // change goes from what runs to what should run. New replicas come first and surplus ones go
 // last, so that at each moment every address that somebody was given is answered at.
 func (v *supervisor) change(ctx, keepCtx context.Context, from, to plan) error {
 	if from.Database != to.Database || from.Broker != to.Broker {
 		return v.blame(itself, errors.New("the ports of MariaDB and RabbitMQ cannot change while they run: take the shop down first"))
 	}
-	if from.Program != to.Program {
+	if from.fingerprint(from.Migrate) != to.fingerprint(to.Migrate) {
 		if err := v.migrate(ctx, to); err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ command with these in its environment, and removes the servers when it ends:
 
   CARTWRIGHT_TEST_ADMIN_DSN   the database; this account may do everything
   CARTWRIGHT_TEST_AMQP_URL    the broker; this account may do everything
+  CARTWRIGHT_TEST_BROKER_ADMIN_URL  its administration, with the same account
   CARTWRIGHT_TEST_REQUIRE=1   a test that finds no servers has to fail
 
 For tests: cartwright servers go test ./...
@@ -74,7 +75,8 @@ func (s *Stage) beside(ctx context.Context, dir string, args []string) error {
 	cmd.WaitDelay = stopLimit
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, os.Stderr
 	cmd.Env = append(slices.Clone(s.Environ),
-		prefix+"TEST_ADMIN_DSN="+database.DSN(), prefix+"TEST_AMQP_URL="+broker.URL(), prefix+"TEST_REQUIRE=1")
+		prefix+"TEST_ADMIN_DSN="+database.DSN(), prefix+"TEST_AMQP_URL="+broker.URL(),
+		prefix+"TEST_BROKER_ADMIN_URL="+broker.AdminURL(), prefix+"TEST_REQUIRE=1")
 	err = cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {

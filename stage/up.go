@@ -22,7 +22,7 @@ Usage: cartwright up [--scale service=number ...]
 Starts the whole shop on this machine, in the background: private MariaDB and RabbitMQ, and
 each replica of each service as a process of its own. Waits until all of them are ready, and
 on new data seeds a few products, places one order and prints it. Everything is kept in
-.cartwright/ under the current directory: data, passwords, logs.
+.cartwright/ under the current directory: data, passwords, certificates, logs.
 
 Where a shop runs already, only what differs is changed, one process after the other: other
 numbers of replicas, other settings, another build. Run twice, it changes nothing.
@@ -39,8 +39,10 @@ Settings from the environment, kept for later starts; an empty value forgets one
   CARTWRIGHT_MARIADB_PORT         9150
   CARTWRIGHT_RABBITMQ_PORT        9160; Erlang's own port is CARTWRIGHT_RABBITMQ_DIST_PORT (9161)
   CARTWRIGHT_EPMD_PORT            9162, Erlang's port mapper
+  CARTWRIGHT_RABBITMQ_ADMIN_PORT  9163, RabbitMQ's administration
   CARTWRIGHT_<SERVICE>_LISTEN     where a service listens; replica N listens 200*(N-1) above
   CARTWRIGHT_<SERVICE>_DEBUG_LISTEN  where it answers /livez, /readyz and /metrics
+  CARTWRIGHT_INSECURE             true: no certificates between the services, for development
   CARTWRIGHT_...                  every other setting of the services is handed to them
 
 Passwords, keys and the addresses of the services are made by up itself; those in its
@@ -83,10 +85,10 @@ func (s *Stage) up(ctx context.Context, scale map[string]int) error {
 	c, errChoices := s.readChoices(scale)
 	sec, errSecrets := s.readSecrets()
 	program, errProgram := s.keepProgram()
-	if err := errors.Join(errChoices, errSecrets, errProgram); err != nil {
+	if err := errors.Join(errChoices, errSecrets, errProgram, s.ensureCerts()); err != nil {
 		return fmt.Errorf("up: %w", err)
 	}
-	p, err := makePlan(c, sec, program)
+	p, err := makePlan(c, sec, program, s.Certs())
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}

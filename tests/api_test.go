@@ -66,13 +66,19 @@ func (s *shop) must(method, path, key string, body any) answer {
 // product makes a product with stock.
 func (s *shop) product(id string, minor, units int64) {
 	s.t.Helper()
-	put := s.must(http.MethodPut, "/v1/products/"+id, "", map[string]any{"name": "The " + id, "price": map[string]any{"amount": minor, "currency": "EUR"}, "active": true})
-	if put.code/100 != 2 {
-		s.t.Fatalf("product %s: %d %s", id, put.code, put.raw)
-	}
+	s.price(id, minor)
 	stock := s.must(http.MethodPost, "/v1/products/"+id+"/stock", ids.New(), map[string]any{"delta": units, "kind": "finite"})
 	if stock.code/100 != 2 {
 		s.t.Fatalf("stock of %s: %d %s", id, stock.code, stock.raw)
+	}
+}
+
+// price makes a product, or gives it another price.
+func (s *shop) price(id string, minor int64) {
+	s.t.Helper()
+	put := s.must(http.MethodPut, "/v1/products/"+id, "", map[string]any{"name": "The " + id, "price": map[string]any{"amount": minor, "currency": "EUR"}, "active": true})
+	if put.code/100 != 2 {
+		s.t.Fatalf("product %s: %d %s", id, put.code, put.raw)
 	}
 }
 

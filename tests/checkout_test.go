@@ -44,6 +44,26 @@ func TestACheckoutReservesPaysAndCommits(t *testing.T) {
 	s.agrees()
 }
 
+// Z4, O1: what a cart shows may be a moment old; what an order costs is asked for when the cart is
+// frozen, whatever anybody remembers.
+func TestAnOrderCostsThePriceOfNow(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, options{})
+	s.product("tea", 100, 100)
+	for i := range 10 {
+		client, old, now := fmt.Sprint("c", i), int64(100+i), int64(101+i)
+		s.fill(client, "tea", 2)
+		if shown := s.cart(client).Total.Amount; shown != 2*old { // from here on, somebody remembers it
+			t.Errorf("the cart shows %d, want %d", shown, 2*old)
+		}
+		s.price("tea", now)
+		if o := s.order(s.mustCheckOut(client, "", "").Order); o.Total.Amount != 2*now {
+			t.Errorf("the order costs %d, want %d", o.Total.Amount, 2*now)
+		}
+	}
+	s.agrees()
+}
+
 // K2: a decline leaves stock and cart as they were, and the order says why.
 func TestADeclineGivesEverythingBack(t *testing.T) {
 	t.Parallel()

@@ -126,6 +126,16 @@ func TestServicesWaitForTheirServers(t *testing.T) {
 	for service := range runs {
 		s.awaitReady(service, 0)
 	}
+	// Each was ready a moment before the others have heard of it. A refusal comes through all of them.
+	for path, refusal := range map[string]int{"/addToCart": http.StatusNotFound, "/checkOutCart": http.StatusConflict} {
+		testenv.Eventually(t, readyLimit, path+" reaches its worker and whom that asks", func() bool {
+			body := map[string]any{"clientID": "nobody"}
+			if path == "/addToCart" {
+				body["productID"], body["quantity"] = "nothing", 1
+			}
+			return s.must(http.MethodPost, path, "", body).code == refusal
+		})
+	}
 	s.product("tea", 100, 1)
 	ann := s.crowd("ann", 1, "")
 	s.fillAll(ann, "tea")

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"cartwright/internal/ids"
@@ -224,24 +222,21 @@ func (s *shop) isLiveAndNotReady(broker bool) {
 		if broker {
 			continue // questions are answered without it
 		}
-		if got, want := s.health(s.env[strings.ToUpper(service)+"_LISTEN_0"]), grpc_health_v1.HealthCheckResponse_NOT_SERVING; got != want {
+		if got, want := s.health(service), grpc_health_v1.HealthCheckResponse_NOT_SERVING; got != want {
 			s.t.Errorf("gRPC health of %s: %s, want %s", service, got, want)
 		}
 	}
 }
 
-func (s *shop) health(addr string) grpc_health_v1.HealthCheckResponse_ServingStatus {
+func (s *shop) health(service string) grpc_health_v1.HealthCheckResponse_ServingStatus {
 	s.t.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	conn := s.dial("observer", service, s.env[strings.ToUpper(service)+"_LISTEN_0"])
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(s.t.Context(), slack)
 	defer cancel()
 	answer, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	if err != nil {
-		s.t.Errorf("gRPC health of %s: %v", addr, err)
+		s.t.Errorf("gRPC health of %s: %v", service, err)
 	}
 	return answer.GetStatus()
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"cartwright/internal/servers"
 	"cartwright/internal/settings"
 	"cartwright/internal/store"
+	"cartwright/internal/testenv"
 )
 
 const (
@@ -28,8 +30,8 @@ const (
 	stopLimit = 40 * time.Second
 )
 
-// fleet is a shop whose replicas are processes of the real program, each service with a database
-// account of its own, as migrate makes them.
+// fleet is a shop whose replicas are processes of the real program, each service with accounts of
+// its own in the database and at the broker, as migrate makes them.
 type fleet struct {
 	*shop
 	program   string
@@ -95,10 +97,11 @@ func build(t testing.TB) string {
 	return program
 }
 
-// giveAccounts thinks up an account for each service.
+// giveAccounts thinks up the accounts of each service.
 func (f *fleet) giveAccounts() {
 	f.t.Helper()
 	for service := range runs {
+		f.giveBrokerAccount(service)
 		key := strings.ToUpper(service) + "_DSN"
 		if service == "gateway" {
 			delete(f.env, key)
@@ -117,6 +120,21 @@ func (f *fleet) giveAccounts() {
 	}
 }
 
+func (f *fleet) giveBrokerAccount(service string) {
+	f.t.Helper()
+	u, err := url.Parse(f.env["AMQP_URL"])
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	password := rand.Text()
+	u.User = url.UserPassword(f.namespace+service, password)
+	f.env[strings.ToUpper(service)+"_AMQP_URL"] = u.String()
+	f.passwords = append(f.passwords, password)
+	if f.namespace != "" { // else the broker goes with it
+		testenv.DropBrokerAccount(f.t, f.namespace+service)
+	}
+}
+
 func dropAccount(t testing.TB, adminDSN, user string) {
 	db, err := store.Open(adminDSN, "", 1)
 	if err != nil {
@@ -132,7 +150,8 @@ func dropAccount(t testing.TB, adminDSN, user string) {
 func (f *fleet) migrate() {
 	f.t.Helper()
 	command := exec.CommandContext(f.t.Context(), f.program, "migrate")
-	command.Env = append(f.environ("inventory", 0), settings.Prefix+"ADMIN_DSN="+f.adminDSN)
+	command.Env = append(f.environ("inventory", 0), settings.Prefix+"ADMIN_DSN="+f.adminDSN,
+		settings.Prefix+"AMQP_URL="+f.brokerURL, settings.Prefix+"BROKER_ADMIN_URL="+f.brokerAdmin)
 	if out, err := command.CombinedOutput(); err != nil {
 		f.t.Fatalf("migrate: %v\n%s", err, out)
 	}
@@ -195,7 +214,7 @@ func (f *fleet) keepsItsSecrets() {
 		f.t.Fatal(err)
 	}
 	text := f.logs.String()
-	for _, secret := range slices.Concat(f.passwords, []string{f.env["JOB_SECRET"], staffKey, admin.Passwd, f.env["AMQP_URL"]}) {
+	for _, secret := range slices.Concat(f.passwords, []string{f.env["JOB_SECRET"], staffKey, admin.Passwd, f.brokerURL, f.brokerAdmin, "PRIVATE KEY"}) {
 		if i := strings.Index(text, secret); i >= 0 {
 			f.t.Errorf("a secret is in the log: %q", text[max(0, i-200):i])
 		}

@@ -10,9 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"cartwright/internal/ids"
@@ -80,12 +78,7 @@ func (s *shop) isRefused(method, path, key string, body any) {
 // isRefusedByInventory asks the service itself, past the gateway's checks.
 func (s *shop) isRefusedByInventory() {
 	s.t.Helper()
-	conn, err := grpc.NewClient(s.inventory, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer conn.Close()
-	stock := inventorypb.NewInventoryClient(conn)
+	stock := inventorypb.NewInventoryClient(s.dial("operator", "inventory", s.inventory))
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
 	for _, evil := range sqlStrings {

@@ -15,10 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
+	"cartwright/access"
 	"cartwright/cartmanager"
 	"cartwright/catalogue"
 	"cartwright/checkoutmanager"
 	"cartwright/gateway"
+	"cartwright/internal/identity"
 	"cartwright/internal/settings"
 	"cartwright/internal/store"
 	"cartwright/internal/testenv"
@@ -38,16 +42,19 @@ const readyLimit = 60 * time.Second
 
 // shop is a whole shop in this process, with a namespace of its own on real servers.
 type shop struct {
-	t         testing.TB
-	namespace string
-	adminDSN  string
-	env       map[string]string
-	url       string
-	inventory string // address of the first replica
-	replicas  map[string]int
-	slack     time.Duration // what a client may wait beyond the gateway's limit
-	pools     map[string]*sql.DB
-	client    *http.Client
+	t           testing.TB
+	namespace   string
+	adminDSN    string
+	brokerURL   string // the administrator's
+	brokerAdmin string
+	env         map[string]string
+	url         string
+	certs       string // directory of the certificates
+	inventory   string // address of the first replica
+	replicas    map[string]int
+	slack       time.Duration // what a client may wait beyond the gateway's limit
+	pools       map[string]*sql.DB
+	client      *http.Client
 }
 
 // options change a shop before it starts.
@@ -55,11 +62,11 @@ type options struct {
 	replicas map[string]int    // 1 of each service when it is not named; 0 leaves it out
 	env      map[string]string // settings, without the prefix
 	dsn, url string            // other ways to the servers, such as through a proxy
-	own      pair              // servers that nobody else uses, in place of the common ones
+	own      servings          // servers that nobody else uses, in place of the common ones
 }
 
-// pair is a database server and a broker.
-type pair struct{ dsn, url string }
+// servings is a database server, a broker and that one's administration.
+type servings struct{ dsn, url, brokerAdmin string }
 
 var runs = map[string]func(ctx context.Context, log *slog.Logger, environ []string) error{
 	"catalogue":       starter(catalogue.Run),
@@ -104,11 +111,12 @@ func prepareShop(t testing.TB, o options) *shop {
 	t.Helper()
 	s := &shop{t: t, slack: slack, pools: map[string]*sql.DB{}, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}}
 	t.Cleanup(s.client.CloseIdleConnections)
-	amqpURL := o.own.url
-	if s.adminDSN = o.own.dsn; o.own == (pair{}) {
-		s.adminDSN, amqpURL = testenv.Servers(t)
+	s.adminDSN, s.brokerURL, s.brokerAdmin = o.own.dsn, o.own.url, o.own.brokerAdmin
+	if o.own == (servings{}) {
+		s.adminDSN, s.brokerURL = testenv.Servers(t)
+		s.brokerAdmin = testenv.BrokerAdmin(t)
 		s.namespace = testenv.Namespace(t)
-		testenv.DeleteTopology(t, jobs.Topology(s.namespace))
+		testenv.Topology(t, jobs.Topology(s.namespace))
 	}
 	for _, d := range schema.Databases() {
 		if err := schema.Migrate(t.Context(), s.adminDSN, s.namespace, d); err != nil {
@@ -119,10 +127,13 @@ func prepareShop(t testing.TB, o options) *shop {
 	if o.dsn != "" {
 		dsn = o.dsn
 	}
+	amqpURL := s.brokerURL
 	if o.url != "" {
 		amqpURL = o.url
 	}
 	s.env = map[string]string{"AMQP_URL": amqpURL, "NAMESPACE": s.namespace, "JOB_SECRET": "job-secret-of-the-tests", "STAFF_KEY": staffKey, "PAYMENTS_TEST_SLOW": "3s"}
+	s.certs = testenv.Certificates(t, access.Subjects()...)
+	s.env["TLS_DIR"] = s.certs
 	s.replicas = map[string]int{}
 	for service := range runs {
 		upper := strings.ToUpper(service)
@@ -259,4 +270,20 @@ func lines(t testing.TB, from io.Reader) iter.Seq[string] {
 		t.Fatal(err)
 	}
 	return strings.Lines(string(text))
+}
+
+// dial makes a connection to a service with a certificate of the shop, past all that our own
+// clients do.
+func (s *shop) dial(as, service, addr string) *grpc.ClientConn {
+	s.t.Helper()
+	who, err := identity.Open(identity.Settings{Dir: s.certs}, as, testenv.Log(s.t))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(who.Client(service)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	return conn
 }

@@ -126,7 +126,7 @@ func TestStatusHasTheStandardDetails(t *testing.T) { // I12
 func TestForeignStatusIsSilenceUnlessItIsANo(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[codes.Code]Kind{
-		codes.Unavailable: Unavailable, codes.DeadlineExceeded: Unavailable, codes.Canceled: Unavailable,
+		codes.Unavailable: Unavailable, codes.DeadlineExceeded: Unavailable, codes.Canceled: Unavailable, codes.Unauthenticated: Unavailable,
 		codes.Aborted: Unavailable, codes.ResourceExhausted: Unavailable, codes.InvalidArgument: Invalid,
 		codes.NotFound: NotFound, codes.FailedPrecondition: Refused, codes.Internal: Internal, codes.Unimplemented: Internal,
 	} {

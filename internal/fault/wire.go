@@ -84,7 +84,8 @@ func FromStatus(err error) error {
 		}
 	}
 	switch st.Code() {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted:
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted,
+		codes.Unauthenticated: // our certificate was taken back; nothing was done, and a new one may come
 		return &Error{Kind: Unavailable, Code: "unavailable", Message: "no answer from a service", cause: err}
 	case codes.InvalidArgument:
 		return &Error{Kind: Invalid, Code: "invalid", Message: st.Message(), cause: err}

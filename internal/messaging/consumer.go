@@ -2,7 +2,6 @@ package messaging
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -34,7 +33,7 @@ const (
 	crashesMax  = 3
 	stopTimeout = 25 * time.Second // for the jobs in hand when the process is asked to stop
 	settleTime  = 10 * time.Second
-	// settlePause is between tries to give a job its new home while the broker takes no messages.
+	// settlePause is before a job that could not be given its new home is tried again.
 	settlePause = time.Second
 )
 
@@ -44,13 +43,15 @@ type Handler func(ctx context.Context, m Message) error
 
 // Consumer takes jobs from one work queue, many at a time.
 type Consumer struct {
-	Broker    Broker
-	Publisher *Publisher // for jobs that are put back or buried
+	Broker Broker
+	// Publisher sends jobs to be retried or buried. It must serve nothing else: a quorum queue that
+	// is stuck leaves everything unconfirmed that comes after its message on the same channel.
+	Publisher *Publisher
 	Queue     Queue
 	Name      string // of the connection, for the broker's own lists
 	Prefetch  int    // jobs in hand at a time: each has a goroutine
 	Handle    Handler
-	// Delayed is told, once per delivery, that something the job needs is away and it will be
+	// Delayed is told, once per stay in hand, that something the job needs is away and it will be
 	// tried again: whoever waits for the answer need not wait in the dark.
 	Delayed func(ctx context.Context, m Message, err error)
 
@@ -90,6 +91,7 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hands.Wait()
 	defer giveUp() // after a lost connection, every job in hand belongs to somebody else
+	jobs, suspects := many.deliveries, alone.deliveries
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,18 +104,24 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 			return fmt.Errorf("%w: the consumer was cancelled", errEnded)
 		case <-alone.cancelled:
 			return fmt.Errorf("%w: the consumer was cancelled", errEnded)
-		case d, open := <-many.deliveries:
+		case d, open := <-jobs:
 			if !open {
-				many.deliveries = nil // closed says why
+				jobs = nil // closed says why
 				continue
 			}
-			hands.Go(func() { c.take(work, many, d) })
-		case d, open := <-alone.deliveries:
+			hands.Go(func() {
+				for !c.take(work, many, d) {
+				}
+			})
+		case d, open := <-suspects:
 			if !open {
-				alone.deliveries = nil
+				suspects = nil
 				continue
 			}
-			hands.Go(func() { c.takeAlone(work, d) })
+			hands.Go(func() {
+				for !c.takeAlone(work, d) {
+				}
+			})
 		}
 	}
 }
@@ -126,6 +134,7 @@ type ear struct {
 	deliveries <-chan amqp.Delivery
 	closed     <-chan *amqp.Error
 	cancelled  <-chan string
+	calls      sync.Mutex // one at a time: the library gives an answer to whoever asks for any
 }
 
 func (c *Consumer) listen(conn *amqp.Connection, q Queue, prefetch int) (*ear, error) {
@@ -146,58 +155,73 @@ func (c *Consumer) listen(conn *amqp.Connection, q Queue, prefetch int) (*ear, e
 // drain stops hearing, then lets the jobs in hand end, for a bounded time.
 func (c *Consumer) drain(hands *sync.WaitGroup, giveUp context.CancelFunc, ears ...*ear) error {
 	c.ready.Store(false)
-	var err error
 	for _, e := range ears {
-		err = errors.Join(err, e.channel.Cancel(e.tag, false))
-		for d := range e.deliveries { // what was already on its way here goes back untouched
-			if d.Nack(false, true) != nil {
-				break
-			}
+		if err := e.stop(); err != nil {
+			return err // the connection is gone, and what is in hand with it
 		}
 	}
 	timer := time.AfterFunc(stopTimeout, giveUp)
 	defer timer.Stop()
 	hands.Wait()
-	return err
+	return nil
 }
 
-// take sees one delivery through: is it whole, has it been dangerous, do it, settle it.
-func (c *Consumer) take(ctx context.Context, from *ear, d amqp.Delivery) {
+// stop hears no more. What was already on its way here goes back untouched.
+func (e *ear) stop() error {
+	e.calls.Lock()
+	defer e.calls.Unlock()
+	if err := e.channel.Cancel(e.tag, false); err != nil {
+		return err
+	}
+	for d := range e.deliveries {
+		if err := d.Nack(false, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take sees one delivery through: is it whole, has it been dangerous, do it, settle it. It tells
+// whether the job has left our hands. One that has not, because it could not be given its new
+// home, is taken again: what it needs may be back, while the broker would only bring it here again.
+func (c *Consumer) take(ctx context.Context, from *ear, d amqp.Delivery) (settled bool) {
 	began := time.Now()
 	m, err := c.Broker.Keys.open(d)
 	if err == nil && count(d.Headers["x-delivery-count"]) >= suspectAfter {
-		c.isolate(ctx, from, d, m)
-		return
+		return c.isolate(ctx, from, d, m)
 	}
 	if err == nil {
 		err = c.handle(ctx, m)
 	}
-	c.settle(ctx, d, m, err, began)
+	return c.settle(ctx, d, m, err, began)
 }
 
 // isolate sends a suspect to where it is tried alone. The broker's count also grows for every
 // innocent job that was prefetched beside a guilty one, so it is only a reason to look closely,
 // never to bury.
-func (c *Consumer) isolate(ctx context.Context, from *ear, d amqp.Delivery, m Message) {
+func (c *Consumer) isolate(ctx context.Context, from *ear, d amqp.Delivery, m Message) (settled bool) {
 	c.trial.Lock()
 	defer c.trial.Unlock()
-	c.move(ctx, d, m, "isolated", func(ctx context.Context) error {
+	settled = c.move(ctx, d, m, "isolated", func(ctx context.Context) error {
 		return c.Publisher.toQueue(ctx, c.Queue.alone(), c.Broker.Keys.seal(m))
 	})
-	if ctx.Err() == nil {
+	if settled && ctx.Err() == nil {
 		from.flush()
 	}
+	return settled
 }
 
 // flush returns when the broker has taken in all acknowledgements so far: it answers a channel's
 // calls in their order.
 func (e *ear) flush() {
+	e.calls.Lock()
+	defer e.calls.Unlock()
 	_ = e.channel.Qos(e.prefetch, 0, false) // an error means a lost connection, of which serve hears too
 }
 
 // takeAlone does a suspect, while this worker has no other: on this queue, the broker's count is
 // the number of workers that died with it.
-func (c *Consumer) takeAlone(ctx context.Context, d amqp.Delivery) {
+func (c *Consumer) takeAlone(ctx context.Context, d amqp.Delivery) (settled bool) {
 	began := time.Now()
 	m, err := c.Broker.Keys.open(d)
 	switch {
@@ -210,7 +234,7 @@ func (c *Consumer) takeAlone(ctx context.Context, d amqp.Delivery) {
 			c.Delayed(ctx, m, err)
 		}
 	}
-	c.settle(ctx, d, m, err, began)
+	return c.settle(ctx, d, m, err, began)
 }
 
 // tryAlone tries a suspect once: others wait behind it.
@@ -256,9 +280,9 @@ func (c *Consumer) try(ctx context.Context, m Message) (err error) {
 
 // settle is the one place where a job's fate is told to the broker. A job gets its new home
 // before it is acknowledged here, so a crash in between leaves two copies and never none.
-func (c *Consumer) settle(ctx context.Context, d amqp.Delivery, m Message, err error, began time.Time) {
+func (c *Consumer) settle(ctx context.Context, d amqp.Delivery, m Message, err error, began time.Time) (settled bool) {
 	if ctx.Err() != nil {
-		return // the delivery is not ours any more: the broker hands it to somebody
+		return true // the delivery is not ours any more: the broker hands it to somebody
 	}
 	tried, outcome := m, "done"
 	home := func(context.Context) error { return nil }
@@ -276,26 +300,27 @@ func (c *Consumer) settle(ctx context.Context, d amqp.Delivery, m Message, err e
 		outcome, home = "buried", func(ctx context.Context) error { return c.bury(ctx, d, err) }
 	}
 	c.log(ctx, tried, outcome, err, time.Since(began))
-	c.move(ctx, d, m, outcome, home)
+	return c.move(ctx, d, m, outcome, home)
 }
 
-// move acknowledges a delivery once its effects are saved or it has a new home. While the broker
-// takes no messages it stays in hand: handing it back would only bring it here again at once.
-func (c *Consumer) move(ctx context.Context, d amqp.Delivery, m Message, outcome string, home func(context.Context) error) {
-	for moved := false; !moved; {
-		try, cancel := context.WithTimeout(ctx, settleTime)
-		err := home(try)
-		cancel()
-		if moved = err == nil; !moved && !pause(ctx, settlePause) {
-			c.Broker.Metrics.settled(c.Queue, m.Kind, "lost connection")
-			return
-		}
+// move acknowledges a delivery once its effects are saved or it has a new home.
+func (c *Consumer) move(ctx context.Context, d amqp.Delivery, m Message, outcome string, home func(context.Context) error) (settled bool) {
+	try, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	err := home(try)
+	if err != nil && ctx.Err() == nil {
+		c.Broker.Log.Warn("job stays in hand", "queue", c.Queue, "kind", m.Kind, "job_id", m.ID, "outcome", outcome, "error", err)
+		return !pause(ctx, settlePause)
 	}
-	if err := d.Ack(false); err != nil { // the connection is gone, and the broker will deliver it again
+	if err == nil {
+		err = d.Ack(false)
+	}
+	if err != nil { // the connection is gone, and the broker will deliver it again
 		c.Broker.Log.Warn("job not settled", "queue", c.Queue, "job_id", m.ID, "error", err)
 		outcome = "lost connection"
 	}
 	c.Broker.Metrics.settled(c.Queue, m.Kind, outcome)
+	return true
 }
 
 // bury puts the message as it came where people can look at it, with the reason.

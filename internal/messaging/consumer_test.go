@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -87,6 +88,26 @@ func TestAJobOutwaitsWhatIsAway(t *testing.T) {
 	if attempt.Load() != 0 {
 		t.Errorf("silence cost %d attempts", attempt.Load())
 	}
+	y.empty()
+}
+
+// E7, E14: a job that cannot be put aside, because the broker is deaf or the queue it should go to is
+// stuck, stays in hand and is tried again.
+func TestAJobThatCannotBePutAsideIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	y, d := open(t), newDesk()
+	proxy, b := y.through()
+	y.consume(y.broker, &messaging.Consumer{Handle: d.handle, Publisher: y.publisherOf(b)})
+	proxy.Hold()
+	y.publish("stays")
+	for range 2 {
+		v := d.next(t)
+		if v.job.Attempt != 0 || v.ctx.Err() != nil {
+			t.Errorf("attempt %d, %v", v.job.Attempt, v.ctx.Err())
+		}
+		v.answer <- errors.New("a fault of ours")
+	}
+	d.next(t).answer <- nil
 	y.empty()
 }
 
@@ -228,6 +249,44 @@ func TestAConsumerThatStopsFinishesWhatIsInHand(t *testing.T) {
 	y.consume(y.broker, &messaging.Consumer{Handle: c.handle})
 	y.eventually("the next worker does the rest", func() bool { return c.distinct() == 5 })
 	y.empty()
+}
+
+// Z12: a consumer that is asked to stop in the middle of isolating does stop, and loses nothing.
+func TestAConsumerStopsWhileItIsolates(t *testing.T) {
+	t.Parallel()
+	const jobs = 40
+	for range 5 {
+		y := open(t)
+		proxy, b := y.through()
+		var inHand atomic.Int32
+		stop := y.consume(b, &messaging.Consumer{Prefetch: jobs, Handle: func(ctx context.Context, _ messaging.Message) error {
+			if inHand.Add(1) <= 2*jobs {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}})
+		for i := range jobs {
+			y.publish(fmt.Sprint("job-", i))
+		}
+		for deaths := range 2 { // of its worker, as the broker sees it
+			y.eventually("all are in hand", func() bool { return inHand.Load() == int32(jobs*(deaths+1)) })
+			proxy.Drop()
+		}
+		y.eventually("isolating has begun", func() bool { return inHand.Load() > 2*jobs })
+		stopped := make(chan struct{})
+		go func() { stop(); close(stopped) }()
+		select {
+		case <-stopped:
+		case <-time.After(soon):
+			t.Fatal("it does not stop")
+		}
+		c := &counter{}
+		stop = y.consume(y.broker, &messaging.Consumer{Handle: c.handle})
+		y.eventually("all are done", func() bool {
+			return c.distinct() >= jobs-int(inHand.Load()-2*jobs) && y.waiting(work)+y.waiting(work+".alone") == 0
+		})
+		stop()
+	}
 }
 
 // A job of which its worker dies is found among the innocent that were in hand beside it, tried

@@ -40,7 +40,7 @@ func open(t testing.TB) *yard {
 		Namespace: testenv.Namespace(t), Jobs: "jobs", Queues: "queues", Replies: "replies", Events: "events",
 		Work: []messaging.WorkQueue{{Name: work, Keys: []string{"work.*"}}},
 	}
-	testenv.DeleteTopology(t, topology)
+	testenv.Topology(t, topology)
 	y := &yard{t: t, broker: messaging.Broker{
 		URL: url, Topology: topology, Keys: messaging.Keys{secret}, Log: testenv.Log(t), Metrics: messaging.NewMetrics(prometheus.NewRegistry()),
 	}}
@@ -84,7 +84,10 @@ func (y *yard) background(run func(context.Context) error) (stop func()) {
 // consume runs a consumer until the test ends, or until it is stopped, and waits until it hears.
 func (y *yard) consume(b messaging.Broker, c *messaging.Consumer) (stop func()) {
 	y.t.Helper()
-	c.Broker, c.Publisher, c.Queue, c.Name = b, y.publisher, work, "test"
+	c.Broker, c.Queue, c.Name = b, work, "test"
+	if c.Publisher == nil {
+		c.Publisher = y.publisher
+	}
 	if c.Prefetch == 0 {
 		c.Prefetch = 10
 	}

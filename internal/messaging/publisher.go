@@ -16,8 +16,8 @@ import (
 const (
 	// inFlightMax bounds publishes that wait for their confirm, below the room for returned messages.
 	inFlightMax = 2048
-	// silenceMax is how long a message may go unconfirmed before the connection is given up. A
-	// broker that is busy answers within a second or two; one that blocks publishing says so.
+	// silenceMax is how long a message may go unconfirmed before the connection is given up.
+	// A broker that is busy answers within a second or two; one that blocks publishing says so.
 	silenceMax = 5 * time.Second
 	cutTime    = time.Second // for saying goodbye on such a connection
 )
@@ -61,8 +61,8 @@ type pubSession struct {
 	slots    chan struct{} // for messages that wait for their confirm
 	outgoing chan *outgoing
 	gone     chan struct{} // closed when the session ends
-	doubted  chan struct{} // told when the broker has left a message unconfirmed for too long
 	blocked  atomic.Bool
+	latest   atomic.Pointer[amqp.DeferredConfirmation] // of the message that was sent last
 
 	returnsMu sync.Mutex
 	returns   chan amqp.Return // unroutable messages, put here before their confirm resolves
@@ -98,7 +98,6 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 	s := &pubSession{
 		channel:  ch,
 		slots:    make(chan struct{}, inFlightMax),
-		doubted:  make(chan struct{}, 1),
 		outgoing: make(chan *outgoing),
 		gone:     make(chan struct{}),
 		returns:  ch.NotifyReturn(make(chan amqp.Return, 2*inFlightMax)),
@@ -113,19 +112,26 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 	defer conn.Close()
 	defer close(s.gone)
 	defer p.current.Store(nil)
+	var watched *amqp.DeferredConfirmation // sent at least silenceMax ago, when it is looked at
+	looks := time.NewTicker(silenceMax)
+	defer looks.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case reason := <-closed:
 			return ended(reason)
-		case <-s.doubted: // a connection on which nothing is confirmed any more is as good as none
-			return errors.Join(fmt.Errorf("%w: nothing was confirmed for %s", errEnded, silenceMax), conn.CloseDeadline(time.Now().Add(cutTime)))
+		case <-looks.C: // a connection on which nothing is confirmed any more is as good as none
+			if watched != nil && !resolved(watched) && !s.blocked.Load() {
+				return errors.Join(fmt.Errorf("%w: nothing was confirmed for %s", errEnded, silenceMax), conn.CloseDeadline(time.Now().Add(cutTime)))
+			}
+			watched = s.latest.Load()
 		case b, open := <-blockings:
 			if !open {
 				return errEnded
 			}
 			s.blocked.Store(b.Active)
+			watched = nil // what was sent meanwhile gets its time from here on
 			p.broker.Log.Warn("broker blocks publishing", "active", b.Active, "reason", b.Reason)
 		}
 	}
@@ -138,8 +144,21 @@ func (s *pubSession) write() {
 			return
 		case out := <-s.outgoing:
 			confirm, err := s.channel.PublishWithDeferredConfirm(out.exchange, out.key, out.mandatory, false, out.msg)
+			if err == nil {
+				s.latest.Store(confirm)
+			}
 			out.sent <- sent{confirm, err}
 		}
+	}
+}
+
+// resolved tells whether the broker has confirmed or refused a message.
+func resolved(confirm *amqp.DeferredConfirmation) bool {
+	select {
+	case <-confirm.Done():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -208,31 +227,16 @@ func (p *Publisher) send(ctx context.Context, exchange, key string, mandatory bo
 	case <-ctx.Done():
 		return nil, fault.Away("the broker", ctx.Err())
 	}
-	began := time.Now()
 	out := &outgoing{exchange, key, mandatory, msg, make(chan sent, 1)}
 	confirm, err := s.hand(ctx, out)
 	if err != nil {
 		<-s.slots
-		s.doubt(ctx, began)
 		return nil, fault.Away("the broker", err)
 	}
 	return func() error {
 		defer func() { <-s.slots }()
-		defer s.doubt(ctx, began)
 		return s.confirmed(ctx, confirm, identity{key, msg.MessageId})
 	}, nil
-}
-
-// doubt ends the session when a message was given up after it had waited for longer than any
-// broker that works lets a message wait.
-func (s *pubSession) doubt(ctx context.Context, began time.Time) {
-	if ctx.Err() == nil || time.Since(began) < silenceMax {
-		return
-	}
-	select {
-	case s.doubted <- struct{}{}:
-	default:
-	}
 }
 
 // hand gives a message to the writer and waits until it has left.

@@ -1,6 +1,7 @@
 package messaging_test
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"strings"
@@ -119,6 +120,32 @@ func TestNothingConfirmedIsLostWhileConnectionsDrop(t *testing.T) {
 	y.eventually("every job has come", func() bool { return c.distinct() == jobs })
 }
 
+// E13: a connection that is alive and confirms nothing is given up. So it is while a quorum queue
+// is stuck: everything waits behind the message for that queue.
+func TestAPublisherLeavesAConnectionThatConfirmsNothing(t *testing.T) {
+	t.Parallel()
+	y := open(t)
+	proxy, b := y.through()
+	p := y.publisherOf(b)
+	proxy.Mute()
+	stop := y.background(func(ctx context.Context) error {
+		for ticks := time.NewTicker(time.Second); ; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticks.C:
+				proxy.Say([]byte{8, 0, 0, 0, 0, 0, 0, 0xCE}) // a heartbeat, AMQP 0-9-1 section 4.2.7
+			}
+		}
+	})
+	if err := p.PublishJob(t.Context(), job(newID())); !fault.Is(err, fault.Unavailable) || p.Ready() == nil {
+		t.Errorf("while the broker confirms nothing: %v, then %v", err, p.Ready())
+	}
+	stop()
+	proxy.Heal()
+	y.eventually("the publisher is back", func() bool { return p.PublishJob(t.Context(), job(newID())) == nil })
+}
+
 func TestEventsComeInTheirOrder(t *testing.T) {
 	t.Parallel()
 	y := open(t)
@@ -160,7 +187,7 @@ func TestAQueueThatWasMadeDifferentlyIsNamed(t *testing.T) {
 	if _, err := ch.QueueDeclare(name, true, false, false, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := y.broker.Depths(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+	if err := y.broker.Declare(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("%v does not name %s", err, name)
 	}
 }

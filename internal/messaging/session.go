@@ -25,13 +25,14 @@ const (
 
 // Settings say where the broker is.
 type Settings struct {
-	URL       string `env:"AMQP_URL,required" help:"RabbitMQ, as amqp://user:password@host:port/vhost"`
+	URL       string `env:"AMQP_URL,required" help:"RabbitMQ, as amqp://user:password@host:port/vhost: with the service's own account; for migrate and queues, with the administrator's"`
 	Namespace string `env:"NAMESPACE" help:"put before the name of every database, queue and exchange, so that two shops can share servers"`
 }
 
 // Broker says where the broker is and what must exist on it.
 type Broker struct {
 	URL      string
+	Service  string // whose account it is; empty for an administrator's
 	Topology Topology
 	Keys     Keys // sign and check jobs
 	Log      *slog.Logger
@@ -64,6 +65,22 @@ func (b Broker) sessions(ctx context.Context, name string, session func(context.
 }
 
 func (b Broker) session(ctx context.Context, name string, session func(context.Context, *amqp.Connection) error) error {
+	conn, err := b.connect(name)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := b.Topology.check(conn, b.Service); err != nil {
+		return err
+	}
+	return session(ctx, conn)
+}
+
+func (b Broker) connect(name string) (*amqp.Connection, error) {
+	address, err := parse(b.URL)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := amqp.DialConfig(b.URL, amqp.Config{
 		Heartbeat:  heartbeat,
 		FrameSize:  frameSize,
@@ -71,21 +88,24 @@ func (b Broker) session(ctx context.Context, name string, session func(context.C
 		Dial:       dial,
 		Properties: amqp.Table{"connection_name": name, "product": "cartwright", "capabilities": amqp.Table{"consumer_cancel_notify": true, "connection.blocked": true, "publisher_confirms": true, "basic.nack": true}},
 	})
+	switch {
+	case errors.Is(err, amqp.ErrCredentials): // RabbitMQ says no more than that it hangs up
+		return nil, fmt.Errorf("connect: user %s is not let in, wrong user or password: %w", address.Username, err)
+	case err != nil:
+		return nil, fmt.Errorf("connect: user %s: %w", address.Username, err)
+	}
+	return conn, nil
+}
+
+var errAddress = errors.New("the broker's address must be amqp://user:password@host:port/vhost")
+
+// parse reads the broker's address. The library's own error would repeat it, password and all.
+func parse(address string) (amqp.URI, error) {
+	u, err := amqp.ParseURI(address)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return u, errAddress
 	}
-	defer conn.Close()
-	ch, err := conn.Channel()
-	if err != nil {
-		return fmt.Errorf("channel: %w", err)
-	}
-	if err := b.Topology.Declare(ch); err != nil {
-		return err
-	}
-	if err := ch.Close(); err != nil {
-		return fmt.Errorf("channel: %w", err)
-	}
-	return session(ctx, conn)
+	return u, nil
 }
 
 // dial connects as the client library would, and gathers what is written.

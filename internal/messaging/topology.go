@@ -7,15 +7,16 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Topology says everything that must exist on the broker. It is declared on every new connection,
-// so that a broker that lost its data is usable again without anybody's help.
+// Topology says everything that must exist on the broker, and who does what with it. An
+// administrator declares it; the services only look whether it is there.
 type Topology struct {
 	Namespace string // put before every name, so that two installations can share a broker
 	Jobs      string // topic exchange: jobs by kind
-	Queues    string // direct exchange: each work queue and its companions, by their own names
+	Queues    string // topic exchange: each work queue and its companions, by their own names
 	Replies   string // direct exchange: each waiting process's own queue, by its name
 	Events    string // topic exchange: what happened, by type
 	Work      []WorkQueue
+	Accounts  []Account // one for each service that uses the broker
 }
 
 // WorkQueue is a durable quorum queue of jobs with three companions: <name>.retry, which hands
@@ -54,10 +55,11 @@ func (q Queue) Dead() Queue { return q.dead() }
 func (q Queue) Retry() Queue { return q.retry() }
 
 // Declare makes everything in t exist. Declaring again what exists is no change; a queue that
-// exists with other arguments is an error that names it.
+// exists with other arguments is an error that names it. The exchange of queues takes whole names
+// and no patterns; it is a topic exchange because only there a user can be held to some names.
 func (t Topology) Declare(ch *amqp.Channel) error {
 	exchanges := []struct{ name, kind string }{
-		{t.Jobs, amqp.ExchangeTopic}, {t.Queues, amqp.ExchangeDirect}, {t.Replies, amqp.ExchangeDirect}, {t.Events, amqp.ExchangeTopic},
+		{t.Jobs, amqp.ExchangeTopic}, {t.Queues, amqp.ExchangeTopic}, {t.Replies, amqp.ExchangeDirect}, {t.Events, amqp.ExchangeTopic},
 	}
 	for _, e := range exchanges {
 		if err := ch.ExchangeDeclare(t.name(e.name), e.kind, true, false, false, false, nil); err != nil {

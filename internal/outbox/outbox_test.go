@@ -59,10 +59,7 @@ func open(t testing.TB) *post {
 		URL: url, Keys: messaging.Keys{"a key of sixteen and more"}, Log: testenv.Log(t), Metrics: messaging.NewMetrics(prometheus.NewRegistry()),
 		Topology: messaging.Topology{Namespace: namespace, Jobs: "jobs", Queues: "queues", Replies: "replies", Events: "events"},
 	}
-	testenv.DeleteTopology(t, p.broker.Topology)
-	if _, err := p.broker.Depths(t.Context()); err != nil { // declares the exchanges
-		t.Fatal(err)
-	}
+	testenv.Topology(t, p.broker.Topology)
 	conn, err := amqp.Dial(url)
 	if err != nil {
 		t.Fatal(err)

@@ -4,14 +4,16 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/health" // lets clients avoid replicas that say they are not serving
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/resolver/manual"
 
 	"cartwright/internal/fault"
@@ -27,12 +29,21 @@ const serviceConfig = `{
 		"retryableStatusCodes": ["UNAVAILABLE"]}}]
 }`
 
+// resolvePause is the least time between two looks at the name of a service. gRPC's own is 30 s,
+// in which a new replica would have nothing to do.
+const resolvePause = time.Second
+
+// lookOften must come before the first client, which is where Dial calls it.
+var lookOften = sync.OnceFunc(func() { dns.SetMinResolutionInterval(resolvePause) })
+
 // Dial makes a client of the service at addr: host:port, several of those divided by commas, or a
-// gRPC target such as dns:///inventory:9100. Nothing is connected yet. Each call is to have a
-// deadline; its error keeps the kind that the server gave it.
-func Dial(addr string) (*grpc.ClientConn, error) {
+// gRPC target such as dns:///inventory:9100. creds are those of the identity's Client for that
+// service. Nothing is connected yet. Each call is to have a deadline; its error keeps the kind that
+// the server gave it.
+func Dial(addr string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	lookOften()
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithUnaryInterceptor(keepKind),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax)),

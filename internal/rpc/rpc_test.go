@@ -21,11 +21,12 @@ import (
 
 	"cartwright/internal/debugport"
 	"cartwright/internal/fault"
+	"cartwright/internal/identity"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const limit = 20 * time.Second
+const limit = 40 * time.Second
 
 // says is a service of one method, which gets a string and answers one.
 type says func(ctx context.Context, in string) (string, error)
@@ -49,7 +50,7 @@ func serve(t *testing.T, answer says, checks ...debugport.Check) (addr string, s
 	addr = freeAddr()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	server := Server{Addr: addr, Log: slog.New(slog.DiscardHandler), Checks: checks, Register: func(r grpc.ServiceRegistrar) { r.RegisterService(&echo, answer) }}
+	server := Server{Addr: addr, Identity: identity.Insecure(), Log: slog.New(slog.DiscardHandler), Checks: checks, Register: func(r grpc.ServiceRegistrar) { r.RegisterService(&echo, answer) }}
 	go func() { ended <- server.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -87,7 +88,7 @@ func connect(t *testing.T, addr string) says {
 
 func dialled(t *testing.T, addr string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := Dial(addr)
+	conn, err := Dial(addr, identity.Insecure().Client("echo"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestNobodyHomeIsSilence(t *testing.T) {
 	if _, err := connect(t, freeAddr())(ctx, "x"); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("%v", err)
 	}
-	if _, err := Dial("dns://\x00"); err == nil {
+	if _, err := Dial("dns://\x00", identity.Insecure().Client("echo")); err == nil {
 		t.Error("an address that is none was accepted")
 	}
 }

@@ -18,13 +18,14 @@ import (
 
 	"cartwright/internal/debugport"
 	"cartwright/internal/fault"
+	"cartwright/internal/identity"
 )
 
 const (
 	messageMax     = 4 << 20
 	streamsMax     = 4096
 	callTimeout    = 10 * time.Second       // for a caller who set no deadline
-	connectionAge  = 10 * time.Second       // then clients look again, and find new replicas
+	connectionAge  = 5 * time.Second        // then clients look again, and find new replicas
 	healthInterval = 250 * time.Millisecond // so a database that is gone is known within half a second
 	stopTimeout    = 15 * time.Second
 )
@@ -34,6 +35,10 @@ type Server struct {
 	Addr     string
 	Log      *slog.Logger
 	Register func(grpc.ServiceRegistrar)
+	// Identity is shown to callers, and knows who they are. Allows says whether caller may call a
+	// method of the server; without it nobody may call anything, unless Identity is insecure.
+	Identity *identity.Identity
+	Allows   func(caller, called, method string) bool
 	// Checks decide the standard health service's answer.
 	Checks []debugport.Check
 }
@@ -47,7 +52,9 @@ func (s Server) Run(ctx context.Context) error {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(messageMax),
 		grpc.MaxConcurrentStreams(streamsMax),
-		grpc.ChainUnaryInterceptor(s.guard),
+		grpc.Creds(s.Identity.Server()),
+		grpc.ChainUnaryInterceptor(s.admitCall, s.guard),
+		grpc.ChainStreamInterceptor(s.admitStream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: 2 * callTimeout, Time: 20 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)

@@ -26,7 +26,7 @@ const Prefix = "CARTWRIGHT_"
 
 const fileSuffix = "_FILE"
 
-// Checker is a settings struct with rules that no tag can say.
+// Checker is a settings struct with rules that no tag can say, or one inside it.
 type Checker interface {
 	// Check returns everything that is wrong, each naming its key.
 	Check() []error
@@ -46,8 +46,8 @@ func Load(environ []string, dst any) error {
 	case err != nil:
 		faults = append(faults, plain(err, dst))
 	}
-	if c, ok := dst.(Checker); ok && len(faults) == 0 {
-		faults = c.Check()
+	if len(faults) == 0 {
+		faults = check(reflect.ValueOf(dst).Elem())
 	}
 	if len(faults) == 0 {
 		return nil
@@ -57,6 +57,19 @@ func Load(environ []string, dst any) error {
 		lines[i] = "  " + f.Error()
 	}
 	return fmt.Errorf("wrong settings:\n%s", strings.Join(lines, "\n"))
+}
+
+// check asks a struct, and each named struct inside it, for what is wrong with it.
+func check(v reflect.Value) (faults []error) {
+	if c, ok := v.Addr().Interface().(Checker); ok {
+		faults = c.Check()
+	}
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() && !f.Anonymous && f.Type.Kind() == reflect.Struct {
+			faults = append(faults, check(v.Field(i))...)
+		}
+	}
+	return faults
 }
 
 // withFiles reads the files that KEY_FILE names. A value given both ways is a fault: nobody could

@@ -83,6 +83,30 @@ func TestChecksAreAllToldAtOnce(t *testing.T) { // Z13
 	}
 }
 
+// part is a struct that others have inside them, with a rule of its own.
+type part struct {
+	Yes bool `env:"YES"`
+	No  bool `env:"NO"`
+}
+
+func (p part) Check() []error {
+	if p.Yes == p.No {
+		return []error{errors.New("CARTWRIGHT_YES or CARTWRIGHT_NO")}
+	}
+	return nil
+}
+
+func TestChecksOfStructsInsideAreToldToo(t *testing.T) { // Z13
+	t.Parallel()
+	var outer struct{ Inside part }
+	if err := Load(nil, &outer); err == nil || err.Error() != "wrong settings:\n  CARTWRIGHT_YES or CARTWRIGHT_NO" {
+		t.Errorf("%v", err)
+	}
+	if err := Load([]string{"CARTWRIGHT_YES=true"}, &outer); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSecretComesFromAFile(t *testing.T) { // X6
 	t.Parallel()
 	var got some

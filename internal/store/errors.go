@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -23,7 +24,11 @@ var ErrRaced = errors.New("lost a race")
 const (
 	errDuplicateKey     = 1062
 	errTooManyConns     = 1040
+	errNoSuchAccess     = 1044 // to a whole database, which may not exist yet
+	errWrongPassword    = 1045
+	errNoSuchDatabase   = 1049
 	errServerShutdown   = 1053
+	errNoTableAccess    = 1142
 	errLockWaitTimeout  = 1205 // rolls back the statement only: the transaction is ours to roll back
 	errDeadlock         = 1213 // rolls back the whole transaction
 	errRecordChanged    = 1020 // MariaDB 11.6 and later: a snapshot conflict, treated as a deadlock
@@ -34,7 +39,8 @@ const (
 )
 
 // Classify gives an error of the driver its kind: a lost connection or a server that is going
-// down is fault.Unavailable; faults that are labelled already stay; the rest is internal.
+// down is fault.Unavailable, and so is one that does not let our account in or at its tables, which
+// people can mend while we wait; faults that are labelled already stay; the rest is internal.
 func Classify(err error) error {
 	var labelled *fault.Error
 	var server *mysql.MySQLError
@@ -46,6 +52,10 @@ func Classify(err error) error {
 		switch server.Number {
 		case errTooManyConns, errServerShutdown, errReadOnly, errQueryInterrupted, errConnectionKilled, errTableFull:
 			return fault.Away("the database", err)
+		case errNoSuchAccess, errNoTableAccess, errNoSuchDatabase:
+			return fault.Away("the database", fmt.Errorf("it does not let this account at its tables, run migrate: %w", err))
+		case errWrongPassword:
+			return fault.Away("the database", fmt.Errorf("it does not let this account in, wrong user or password: %w", err))
 		}
 		return err
 	case errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, sql.ErrTxDone),

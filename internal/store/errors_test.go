@@ -24,6 +24,7 @@ func TestSilenceOfTheServerIsUnavailable(t *testing.T) {
 		&net.OpError{Op: "dial", Err: errors.New("connection refused")}, os.ErrDeadlineExceeded,
 		context.DeadlineExceeded, context.Canceled,
 		&mysql.MySQLError{Number: 1040}, &mysql.MySQLError{Number: 1053}, &mysql.MySQLError{Number: 1290},
+		&mysql.MySQLError{Number: 1044}, &mysql.MySQLError{Number: 1045}, &mysql.MySQLError{Number: 1049}, &mysql.MySQLError{Number: 1142},
 	} {
 		wrapped := store.Classify(fmt.Errorf("stock: %w", err))
 		if !fault.Is(wrapped, fault.Unavailable) || !errors.Is(wrapped, err) {

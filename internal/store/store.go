@@ -59,7 +59,7 @@ func Open(dsn, database string, connections int, options ...Option) (*sql.DB, er
 	if err != nil {
 		return nil, fmt.Errorf("database address: %w", err)
 	}
-	db := sql.OpenDB(readCommitted{connector})
+	db := sql.OpenDB(&patient{Connector: readCommitted{connector}})
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	db.SetConnMaxIdleTime(idleSeconds * time.Second / 2) // closed by us before the server does it

@@ -22,9 +22,10 @@ type Proxy struct {
 
 	requests, replies gate
 
-	mu    sync.Mutex
-	down  bool
-	pairs map[*pair]bool
+	mu       sync.Mutex
+	down     bool
+	pairs    map[*pair]bool
+	accepted int
 }
 
 // pair is a connection and its other half.
@@ -101,6 +102,13 @@ func NewProxy(t testing.TB, target string) *Proxy {
 // Addr is where the proxy listens.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
+// Accepted is how many connections there were so far.
+func (p *Proxy) Accepted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.accepted
+}
+
 // Drop closes all connections. New ones are carried.
 func (p *Proxy) Drop() {
 	p.mu.Lock()
@@ -128,6 +136,15 @@ func (p *Proxy) Hold() {
 // it, nobody ever hears what became of that.
 func (p *Proxy) Mute() { p.replies.shut() }
 
+// Say tells every client something, as if its server had.
+func (p *Proxy) Say(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for pair := range p.pairs {
+		_, _ = pair.client.Write(b) // one that is gone hears nothing
+	}
+}
+
 // Heal carries connections again, and first what was kept back.
 func (p *Proxy) Heal() {
 	p.requests.open()
@@ -143,6 +160,9 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
+		p.mu.Lock()
+		p.accepted++
+		p.mu.Unlock()
 		p.hands.Go(func() { p.carry(client) })
 	}
 }

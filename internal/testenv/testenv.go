@@ -1,5 +1,5 @@
-// Package testenv gives tests real servers: those named by CARTWRIGHT_TEST_ADMIN_DSN and
-// CARTWRIGHT_TEST_AMQP_URL, or private ones that it starts when first asked. Each test gets a
+// Package testenv gives tests real servers: those named by CARTWRIGHT_TEST_ADMIN_DSN,
+// CARTWRIGHT_TEST_AMQP_URL and CARTWRIGHT_TEST_BROKER_ADMIN_URL, or private ones that it starts when first asked. Each test gets a
 // namespace of its own on them, so tests run side by side.
 package testenv
 
@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 	"go.uber.org/goleak"
 
+	"cartwright/internal/identity"
 	"cartwright/internal/messaging"
 	"cartwright/internal/servers"
 	"cartwright/internal/store"
@@ -79,6 +82,55 @@ func Servers(t testing.TB) (adminDSN, amqpURL string) {
 		t.Fatalf("servers for tests: %v", private.err)
 	}
 	return private.mariaDB.DSN(), private.rabbit.URL()
+}
+
+// BrokerAdmin returns the address of the broker's administration, with an account in it that may
+// do everything.
+func BrokerAdmin(t testing.TB) (adminURL string) {
+	t.Helper()
+	Servers(t)
+	if private.rabbit != nil {
+		return private.rabbit.AdminURL()
+	}
+	adminURL = os.Getenv("CARTWRIGHT_TEST_BROKER_ADMIN_URL")
+	if adminURL == "" {
+		t.Fatal("CARTWRIGHT_TEST_BROKER_ADMIN_URL is not set, beside CARTWRIGHT_TEST_AMQP_URL")
+	}
+	return adminURL
+}
+
+// BrokerAccount thinks up a broker account for whoever is tested to make, and takes it away when
+// the test ends.
+func BrokerAccount(t testing.TB, user string) (amqpURL string) {
+	t.Helper()
+	_, admin := Servers(t)
+	u, err := url.Parse(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, rand.Text())
+	DropBrokerAccount(t, user)
+	return u.String()
+}
+
+// DropBrokerAccount takes a broker account away when the test ends.
+func DropBrokerAccount(t testing.TB, user string) {
+	t.Helper()
+	address := BrokerAdmin(t) + "/api/users/" + url.PathEscape(user)
+	t.Cleanup(func() {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodDelete, address, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Errorf("clean up: %v", err)
+			return
+		}
+		resp.Body.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
 }
 
 func startPrivate() {
@@ -146,10 +198,13 @@ func dropDatabases(t testing.TB, dsn, namespace string) {
 	}
 }
 
-// DeleteTopology takes everything that a topology declared away when the test ends.
-func DeleteTopology(t testing.TB, topology messaging.Topology) {
+// Topology declares a topology and takes it away when the test ends.
+func Topology(t testing.TB, topology messaging.Topology) {
 	t.Helper()
 	_, url := Servers(t)
+	if err := (messaging.Broker{URL: url, Topology: topology}).Declare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		conn, err := amqp.Dial(url)
 		if err != nil {
@@ -160,23 +215,28 @@ func DeleteTopology(t testing.TB, topology messaging.Topology) {
 	})
 }
 
-// portsTaken are the ports that FreeAddress has given to anybody in this process.
-var portsTaken sync.Map
-
 // FreeAddress is an address of 127.0.0.1 where nobody listens, and that no other test of this
-// process has been given. Its port is none of those that the system gives to connections by
-// itself, or one of them might be there first.
+// machine has been given.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	for {
-		port, err := servers.FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, taken := portsTaken.LoadOrStore(port, true); !taken {
-			return fmt.Sprintf("127.0.0.1:%d", port)
-		}
+	port, err := servers.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+// certLife is what a shop has, and so nobody is warned of its end.
+const certLife = 90 * 24 * time.Hour
+
+// Certificates makes certificates for a test and returns their directory.
+func Certificates(t testing.TB, subjects ...identity.Subject) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if _, err := (identity.Authority{Dir: dir, Life: certLife}).Ensure(subjects, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // Log is a logger whose lines go to the test's output.
