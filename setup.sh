@@ -31,6 +31,9 @@ Usage: ./setup.sh [command] [argument ...]
                                     private servers on free ports; may run beside a shop. Without
                                     arguments, and where a Docker engine answers, also a shop in
                                     containers
+    --on compose                    against the database and the broker of docker-compose.yml
+                                    instead, in containers that go again
+    --record                        and when all went well, note the versions in docs/tested.md
   help                              this text
 
 Containers or not: up uses docker compose where a Docker engine answers, a compose command is
@@ -240,23 +243,24 @@ need_images() {
   "${run[@]}" "$root/deploy/standins/standins.sh" >&2 || die "there are not all images, so compose is out of the question. Choose otherwise with --native."
 }
 
-# secrets_for_compose makes .env with random passwords, and adds those that a newer version asks for.
-secrets_for_compose() {
-  local name lines=''
+# make_secrets makes a file of settings with random passwords for that project, and adds those that
+# a newer version asks for.
+make_secrets() {
+  local file=$1 project=$2 name lines=''
   for name in ADMIN_PASSWORD READER_PASSWORD BROKER_PASSWORD CATALOGUE_PASSWORD INVENTORY_PASSWORD PAYMENTS_PASSWORD \
     CARTMANAGER_PASSWORD CHECKOUTMANAGER_PASSWORD JOB_SECRET STAFF_KEY \
     BROKER_{GATEWAY,CATALOGUE,INVENTORY,PAYMENTS,CARTMANAGER,CHECKOUTMANAGER}_PASSWORD; do
-    grep -qs "^$name=" "$root/.env" || lines+="$name=$(random)"$'\n'
+    grep -qs "^$name=" "$file" || lines+="$name=$(random)"$'\n'
   done
   # The folder's name, as compose would have it; docker-compose 1.29 does not tell it to the file.
-  grep -qs '^COMPOSE_PROJECT_NAME=' "$root/.env" || lines+="COMPOSE_PROJECT_NAME=$(project_name)"$'\n'
+  grep -qs '^COMPOSE_PROJECT_NAME=' "$file" || lines+="COMPOSE_PROJECT_NAME=$project"$'\n'
   [ -n "$lines" ] || return 0
-  say "Making passwords in .env"
+  say "Making passwords in $file"
   (
     umask 077
-    { sed '$a\' "$root/.env" 2>/dev/null || true; printf %s "$lines"; } >"$root/.env.new"
+    { sed '$a\' "$file" 2>/dev/null || true; printf %s "$lines"; } >"$file.new"
   )
-  mv "$root/.env.new" "$root/.env"
+  mv "$file.new" "$file"
 }
 
 project_name() {
@@ -276,7 +280,7 @@ compose_up() {
         ;;
     esac
   done
-  secrets_for_compose
+  make_secrets "$root/.env" "$(project_name)"
   need_images
   "${compose[@]}" up -d --build "$@" >&2
   wait_for_containers
@@ -415,6 +419,21 @@ choose() {
 }
 
 run_tests() {
+  local servers=() record= on=private
+  while :; do
+    case ${1:-} in
+      --record) record=yes ;;
+      --on)
+        [ "${2:-}" = compose ] || die "test --on ${2:-}: it must be --on compose"
+        on=compose
+        shift
+        ;;
+      *) break ;;
+    esac
+    shift
+  done
+  [ -z "$record" ] || [ $# = 0 ] || die "test --record is for all tests, not for: $*"
+  servers=("$program" servers ${record:+--record "$root/docs/tested.md"})
   prepare
   find_go
   have gcc || install_packages gcc libc6-dev # the race detector is linked by the C compiler
@@ -426,8 +445,30 @@ run_tests() {
   unformatted=$(go list -f "$files" ./... | sed '/^$/d' | xargs -d '\n' gofmt -l)
   [ -z "$unformatted" ] || die "not formatted (gofmt -w mends it): $unformatted"
   go vet ./...
-  "$program" servers env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}" || exit
-  [ $# -gt 0 ] || test_containers
+  [ "$on" = private ] || servers_for_tests
+  "${servers[@]}" env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}" || exit
+  [ $# -gt 0 ] || [ "$on" = compose ] || test_containers
+}
+
+# servers_for_tests starts database and broker of the compose file under a name of their own, and
+# tells the tests of them. They go when this script ends.
+servers_for_tests() {
+  local env_file
+  find_compose get || die "--on compose is out of the question: $why_native"
+  need_images
+  env_file=$(mktemp)
+  make_secrets "$env_file" "cartwright-tests-$$"
+  printf 'MYSQL_PORT=0\nRABBITMQ_PORT=0\nSERVER_CPUS=%s\n' "$(nproc)" >>"$env_file"
+  compose+=(-f "$root/deploy/test-servers.yml" --env-file "$env_file" --project-name "cartwright-tests-$$")
+  # shellcheck disable=SC2064
+  trap "$(printf '%q ' "${compose[@]}") down --volumes >&2; rm -f $(printf %q "$env_file")" EXIT
+  "${compose[@]}" up -d mysql rabbitmq >&2
+  wait_for_containers
+  # shellcheck disable=SC1090
+  . "$env_file"
+  export CARTWRIGHT_TEST_ADMIN_DSN="root:$ADMIN_PASSWORD@tcp($("${compose[@]}" port mysql 3306))/" \
+    CARTWRIGHT_TEST_AMQP_URL="amqp://cartwright:$BROKER_PASSWORD@$("${compose[@]}" port rabbitmq 5672)/" \
+    CARTWRIGHT_TEST_BROKER_ADMIN_URL="http://cartwright:$BROKER_PASSWORD@$("${compose[@]}" port rabbitmq 15672)"
 }
 
 # test_containers runs the tests that need a Docker engine, by themselves: they kill and time

@@ -105,7 +105,7 @@ func tablesOf(t *testing.T, namespaces ...string) (all []table) {
 			t.Fatal(err)
 		}
 		ours := slices.ContainsFunc(namespaces, func(n string) bool { return strings.HasPrefix(one.database, n) })
-		if ours || one.database == "mysql" && slices.Contains([]string{"global_priv", "db", "tables_priv"}, one.name) {
+		if ours || one.database == "mysql" && slices.Contains([]string{"global_priv", "user", "db", "tables_priv"}, one.name) {
 			all = append(all, one)
 		}
 	}

@@ -140,7 +140,7 @@ func TestAccountsCanDoNoMoreThanTheyNeed(t *testing.T) {
 		for _, other := range append(schema.Databases(), "mysql") {
 			table := "`" + namespace + other + "`.outbox"
 			if other == "mysql" {
-				table = "mysql.global_priv"
+				table = "mysql.db"
 			}
 			for _, s := range []string{"SELECT COUNT(*) FROM " + table, "DELETE FROM " + table + " WHERE 1 = 0"} {
 				expect(t, db, s, other == own)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func newShop(t *testing.T, settings ...string) *shop {
 // ownPorts moves every port of a shop away from those of other shops on this machine.
 func ownPorts(t *testing.T) []string {
 	t.Helper()
-	env := os.Environ()
+	env := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, prefix+"TEST_") })
 	names := []string{"MARIADB_PORT", "RABBITMQ_PORT", "RABBITMQ_DIST_PORT", "EPMD_PORT", "RABBITMQ_ADMIN_PORT"}
 	for _, sv := range services {
 		names = append(names, sv.listenSetting(false), sv.listenSetting(true))
@@ -351,6 +352,55 @@ func TestServersRunsACommandBesideServers(t *testing.T) {
 		t.Errorf("error = %v, want the command's status 7", err)
 	}
 	wants(t, sh.said.String(), "cartwright_admin:")
+}
+
+// The servers that are there already are used, and a run that ended well is noted in the row of
+// its database, the other row left alone.
+func TestServersTakesThoseThatThereAreAndRecordsTheRun(t *testing.T) {
+	t.Parallel()
+	sh := newShop(t)
+	given, stop, err := startTestServers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	sh.Environ = append(sh.Environ, prefix+"TEST_ADMIN_DSN="+given.adminDSN, prefix+"TEST_AMQP_URL="+given.amqpURL)
+	if _, err := sh.run(sh.Servers, "true"); err == nil || !strings.Contains(err.Error(), "CARTWRIGHT_TEST_BROKER_ADMIN_URL") {
+		t.Errorf("with two of three addresses: %v", err)
+	}
+	sh.Environ = append(sh.Environ, prefix+"TEST_BROKER_ADMIN_URL="+given.brokerAdminURL)
+
+	file := filepath.Join(t.TempDir(), "tested.md")
+	before := "before\n| MariaDB |\n| MySQL |\nafter\n"
+	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sh.run(sh.Servers, "--record", file, "false"); err == nil {
+		t.Error("a command that failed went well")
+	}
+	if text, _ := os.ReadFile(file); string(text) != before {
+		t.Errorf("a run that failed is recorded: %s", text)
+	}
+	said := sh.must(sh.Servers, "--record", file, "sh", "-c", `echo "$CARTWRIGHT_TEST_ADMIN_DSN"`)
+	wants(t, said, given.adminDSN)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`(?m)^\| (MariaDB|MySQL) [0-9.]+ \| RabbitMQ [0-9.]+ \| Go [^|]+ \| \d+ processors \| \d+s \| \d{4}-\d\d-\d\d \|$`)
+	if rows := row.FindAllString(string(text), -1); len(rows) != 1 || strings.Count(string(text), "\n") != 4 {
+		t.Errorf("recorded:\n%s", text)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sh.run(sh.Servers, "--record", file, "true"); err == nil {
+		t.Error("recorded in a file that has no row for it")
+	}
 }
 
 func TestLogsFollowsAcrossAFullFile(t *testing.T) {

@@ -3,6 +3,7 @@ package verify
 import (
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -197,14 +198,47 @@ func execute(t *testing.T, db *sql.DB, namespace, statements string, unchecked b
 	}
 	defer conn.Close()
 	all := strings.Split(inNamespace(statements, namespace), ";")
-	if unchecked { // MariaDB lets a session do without its checks
-		all = append(append([]string{"SET SESSION check_constraint_checks = OFF"}, all...), "SET SESSION check_constraint_checks = ON")
+	if unchecked {
+		before, after := uncheck(t, conn, namespace)
+		all = slices.Concat(before, all, after)
 	}
 	for _, s := range all {
 		if _, err := conn.ExecContext(t.Context(), s); err != nil {
 			t.Fatalf("%s: %v", s, err)
 		}
 	}
+}
+
+// uncheck returns what keeps the server from refusing what its tables do not allow. MariaDB lets a
+// session do without its checks, until it wants them again; MySQL a table, for good.
+func uncheck(t *testing.T, conn *sql.Conn, namespace string) (before, after []string) {
+	t.Helper()
+	var version string
+	if err := conn.QueryRowContext(t.Context(), "SELECT VERSION()").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(version, "MariaDB") {
+		return []string{"SET SESSION check_constraint_checks = OFF"}, []string{"SET SESSION check_constraint_checks = ON"}
+	}
+	rows, err := conn.QueryContext(t.Context(), `
+		SELECT CONCAT('ALTER TABLE ', table_schema, '.', table_name, ' ALTER CHECK ', constraint_name, ' NOT ENFORCED')
+		FROM   information_schema.table_constraints
+		WHERE  constraint_type = 'CHECK' AND LEFT(table_schema, ?) = ?`, len(namespace), namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		before = append(before, s)
+	}
+	if err := rows.Err(); err != nil || len(before) == 0 {
+		t.Fatalf("%d checks to take out of the way, error %v", len(before), err)
+	}
+	return before, nil
 }
 
 func expectAgreement(t *testing.T, dsn, namespace, when string) {

@@ -19,7 +19,7 @@ const (
 	// silenceMax is how long a message may go unconfirmed before the connection is given up.
 	// A broker that is busy answers within a second or two; one that blocks publishing says so.
 	silenceMax = 5 * time.Second
-	cutTime    = time.Second // for saying goodbye on such a connection
+	cutTime    = time.Second // for saying goodbye to a broker that may not listen
 )
 
 // Publisher sends messages over a connection of its own, rebuilt whenever it dies. It may be used
@@ -109,10 +109,10 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 	writer.Go(s.write)
 	p.current.Store(s)
 	defer writer.Wait()
-	defer conn.Close()
-	defer close(s.gone)
-	defer p.current.Store(nil)
-	var watched *amqp.DeferredConfirmation // sent at least silenceMax ago, when it is looked at
+	defer func() { conn.CloseDeadline(time.Now().Add(cutTime)) }() //nolint:errcheck // it may be dead already
+	defer close(s.gone)                                            // first, so that whoever waits for a confirm hears of the end
+	defer p.current.Store(nil)                                     // before that, so that nobody comes to this session any more
+	var watched *amqp.DeferredConfirmation                         // sent at least silenceMax ago, when it is looked at
 	looks := time.NewTicker(silenceMax)
 	defer looks.Stop()
 	for {
@@ -123,7 +123,7 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 			return ended(reason)
 		case <-looks.C: // a connection on which nothing is confirmed any more is as good as none
 			if watched != nil && !resolved(watched) && !s.blocked.Load() {
-				return errors.Join(fmt.Errorf("%w: nothing was confirmed for %s", errEnded, silenceMax), conn.CloseDeadline(time.Now().Add(cutTime)))
+				return fmt.Errorf("%w: nothing was confirmed for %s", errEnded, silenceMax)
 			}
 			watched = s.latest.Load()
 		case b, open := <-blockings:
