@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,6 +30,8 @@ has less than a third of its time left. Running services read the new files with
   --days number       how long a certificate is good, 1 to 825; 90
   --host name         a host name or address on the services' certificates beside localhost, for
                       other tools: Cartwright's own clients go by the service; may be repeated
+  --owner name=uid    the number of the user who alone can read that key, where services run as
+                      different users; takes root; may be repeated
   --renew name        makes one anew and refuses the old; also one that was taken off the list;
                       may be repeated
   --list              shows what there is, and changes nothing
@@ -50,7 +53,8 @@ var hostShape = regexp.MustCompile(`^[A-Za-z0-9:]([A-Za-z0-9.:-]{0,251}[A-Za-z0-
 // certs makes the command that makes certificates, in dir unless it is told otherwise.
 func certs(out io.Writer, dir string) func(context.Context, []string) error {
 	return func(_ context.Context, args []string) error {
-		authority, days, renew, list := identity.Authority{Dir: dir}, certDays, []string(nil), false
+		owners := map[string]int{}
+		authority, days, renew, list := identity.Authority{Dir: dir, Owners: owners}, certDays, []string(nil), false
 		if chosen := os.Getenv(settings.Prefix + "TLS_DIR"); chosen != "" {
 			authority.Dir = chosen
 		}
@@ -61,6 +65,15 @@ func certs(out io.Writer, dir string) func(context.Context, []string) error {
 		flags.IntVar(&days, "days", days, "")
 		flags.BoolVar(&list, "list", false, "")
 		flags.Func("renew", "", func(name string) error { renew = append(renew, name); return nil })
+		flags.Func("owner", "", func(given string) error {
+			name, number, _ := strings.Cut(given, "=")
+			uid, err := strconv.ParseUint(number, 10, 31)
+			if err != nil {
+				return fmt.Errorf("want name=uid, such as gateway=1001")
+			}
+			owners[name] = int(uid)
+			return nil
+		})
 		flags.Func("host", "", func(host string) error {
 			if !hostShape.MatchString(host) {
 				return fmt.Errorf("it is no host name or address")

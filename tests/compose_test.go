@@ -1,11 +1,15 @@
 package tests
 
 import (
+	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +29,10 @@ const (
 	balancerNotices = 4 * time.Second
 	// scalingTakes is how long a wave lasts in whose midst containers come and go.
 	scalingTakes = 12 * time.Second
+	// replicaNotices within this time every client of a service that there is a new replica of it,
+	// and beginsToUse is a wave that lasts until then.
+	replicaNotices = 10 * time.Second
+	beginsToUse    = scalingTakes + replicaNotices
 )
 
 // composeServices are all that scale.
@@ -66,8 +74,12 @@ func TestInContainersAShopSurvivesWhatItsHostDoes(t *testing.T) {
 	for _, service := range composeServices {
 		three[service], one[service] = 3, 1
 	}
+	c.keepsKeysApart()
 	during("nothing", 0, false, func() {})
-	during("to-three", scalingTakes, false, func() { c.up(three, "--no-recreate") })
+	during("to-three", beginsToUse, false, func() {
+		c.up(three, "--no-recreate")
+		c.usesEach("inventory", "9101", "stock_operations_total{")
+	})
 	c.isSharedEvenly()
 	slow := c.isSentAgain(true) + c.isSentAgain(false)
 	killed := map[string]container{}
@@ -176,6 +188,59 @@ func (c *composed) startsLate(ctx context.Context) {
 		})
 	}
 	c.t.Logf("healthy %s after the servers were started", time.Since(late).Round(time.Second))
+}
+
+// keepsKeysApart holds that each service can read its own private key and nobody else's (X6).
+func (c *composed) keepsKeysApart() {
+	c.t.Helper()
+	owners := map[string]string{}
+	archive := tar.NewReader(strings.NewReader(c.docker("cp", c.containers("certs")[0].ID+":/certs", "-")))
+	for {
+		file, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		name, isKey := strings.CutSuffix(path.Base(file.Name), ".key")
+		if !isKey {
+			continue
+		}
+		if file.FileInfo().Mode().Perm() != 0o600 {
+			c.t.Errorf("%s has mode %s", file.Name, file.FileInfo().Mode())
+		}
+		owners[name] = fmt.Sprintf("%d:%[1]d", file.Uid)
+	}
+	users := map[string]string{}
+	for _, service := range composeServices {
+		user := c.containers(service)[0].Config.User
+		if other := users[user]; other != "" || owners[service] != user {
+			c.t.Errorf("%s runs as %s, its key belongs to %s, and %s runs as the same", service, user, owners[service], other)
+		}
+		users[user] = service
+	}
+	for person := range owners {
+		if !slices.Contains(composeServices, person) && users[owners[person]] != "" {
+			c.t.Errorf("%s can read the key of %s", users[owners[person]], person)
+		}
+	}
+}
+
+// usesEach holds that each container of a service gets calls, soon after it is healthy.
+func (c *composed) usesEach(service, port, calls string) {
+	c.t.Helper()
+	began := time.Now()
+	all := c.containers(service)
+	if len(all) != 3 {
+		c.t.Errorf("%d containers of %s", len(all), service)
+	}
+	testenv.Eventually(c.t, replicaNotices, "each "+service+" gets calls", func() bool {
+		return !slices.ContainsFunc(all, func(one container) bool {
+			return c.sum(one, port, func(sample string) bool { return strings.HasPrefix(sample, calls) }) == 0
+		})
+	})
+	c.t.Logf("each %s gets calls %s after all were healthy", service, time.Since(began).Round(100*time.Millisecond))
 }
 
 // Z3: each of three gateways has a third of the requests, within a fifth.

@@ -38,6 +38,7 @@ type composed struct {
 type container struct {
 	ID, Name     string
 	RestartCount int
+	Config       struct{ User string }
 	State        struct {
 		Running bool
 		Pid     int
@@ -181,7 +182,7 @@ func (c *composed) served(route string) map[string]int {
 	c.t.Helper()
 	counts := map[string]int{}
 	for _, g := range c.containers("gateway") {
-		counts[g.Name] = c.sum(g, func(sample string) bool {
+		counts[g.Name] = c.sum(g, "5004", func(sample string) bool {
 			return strings.HasPrefix(sample, "http_requests_seconds_count{") && strings.Contains(sample, `route="`+route+`"`)
 		})
 	}
@@ -191,13 +192,13 @@ func (c *composed) served(route string) map[string]int {
 // gauge is one metric of a gateway.
 func (c *composed) gauge(g container, name string) int {
 	c.t.Helper()
-	return c.sum(g, func(sample string) bool { return sample == name })
+	return c.sum(g, "5004", func(sample string) bool { return sample == name })
 }
 
-// sum adds up some of a gateway's metrics.
-func (c *composed) sum(g container, counts func(sample string) bool) (total int) {
+// sum adds up some of the metrics that a container shows on its debug port.
+func (c *composed) sum(of container, port string, counts func(sample string) bool) (total int) {
 	c.t.Helper()
-	resp, err := c.client.Get("http://" + g.address() + ":5004/metrics")
+	resp, err := c.client.Get("http://" + net.JoinHostPort(of.address(), port) + "/metrics")
 	if err != nil {
 		c.t.Fatal(err)
 	}

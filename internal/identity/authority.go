@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/big"
 	"net"
 	"net/url"
@@ -48,6 +49,9 @@ type Authority struct {
 	KeyDir string        // where the authority's own key is; Dir when empty
 	Life   time.Duration // of a certificate; it is renewed when a third of it is left
 	Hosts  []string      // names and addresses on certificates beside those that all have
+	// Owners are the numbers of the users who alone can read a subject's key, for subjects that do
+	// not run as who calls Ensure. Giving a file away takes root.
+	Owners map[string]int
 }
 
 // State is how it stands with one certificate.
@@ -65,9 +69,9 @@ type State struct {
 // renewed in time stays on the list beside the new one until it ends; one that is named in renew
 // leaves it at once.
 func (a Authority) Ensure(subjects []Subject, renew []string) ([]State, error) {
-	for _, name := range renew {
+	for _, name := range slices.AppendSeq(slices.Clone(renew), maps.Keys(a.Owners)) {
 		if !slices.ContainsFunc(subjects, func(s Subject) bool { return s.Name == name }) {
-			return nil, fmt.Errorf("there is no certificate for %q to renew", name)
+			return nil, fmt.Errorf("there is no certificate for %q", name)
 		}
 	}
 	if err := os.MkdirAll(a.Dir, 0o700); err != nil {
@@ -88,11 +92,15 @@ func (a Authority) Ensure(subjects []Subject, renew []string) ([]State, error) {
 	for i := range states {
 		s := &states[i]
 		named, revoked := slices.Contains(renew, s.Name), s.Serial != "" && !s.Listed
-		if !named && (revoked || s.Fault == "") {
-			continue
+		if named || !revoked && s.Fault != "" {
+			if err := a.issue(s, named); err != nil {
+				return nil, fmt.Errorf("%s: %w", s.Name, err)
+			}
 		}
-		if err := a.issue(s, named); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		if owner, other := a.Owners[s.Name]; other {
+			if err := os.Chown(a.in(s.Name+keySuffix), owner, -1); err != nil {
+				return nil, fmt.Errorf("%s: %w", s.Name, err)
+			}
 		}
 	}
 	return states, nil

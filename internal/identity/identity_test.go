@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -71,6 +72,33 @@ func TestASecondRunMakesNothing(t *testing.T) {
 		if strings.HasSuffix(f.Name(), keySuffix) && info.Mode().Perm() != 0o600 { // X6
 			t.Errorf("%s has mode %s", f.Name(), info.Mode())
 		}
+	}
+}
+
+// X6: where services run as different users, each can read its own key and no other's, also one
+// that was made before that was so.
+func TestAKeyIsGivenToItsOwner(t *testing.T) {
+	t.Parallel()
+	owner := os.Getuid()
+	if owner == 0 {
+		owner = 65501
+	}
+	a := Authority{Dir: t.TempDir(), Life: ninety}
+	ensure(t, a)
+	for _, renew := range [][]string{nil, {"clerk"}} {
+		a.Owners = map[string]int{"clerk": owner}
+		ensure(t, a, renew...)
+		for file, want := range map[string]int{"clerk.key": owner, "visitor.key": os.Getuid()} {
+			info, err := os.Stat(a.in(file))
+			must(t, err)
+			if uid := int(info.Sys().(*syscall.Stat_t).Uid); uid != want || info.Mode().Perm() != 0o600 {
+				t.Errorf("renewing %q: %s belongs to %d, mode %s, want %d and 0600", renew, file, uid, info.Mode(), want)
+			}
+		}
+	}
+	a.Owners = map[string]int{"stranger": owner}
+	if _, err := a.Ensure(both, nil); err == nil || !strings.Contains(err.Error(), "stranger") {
+		t.Errorf("an owner of a certificate that there is not: %v", err)
 	}
 }
 
