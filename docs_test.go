@@ -272,3 +272,15 @@ func TestTheReadmeListsThePorts(t *testing.T) {
 		}
 	}
 }
+
+// The table of versions is written by test runs; a row that none has filled would be a claim
+// without a run.
+func TestTheSuiteWasRunOnBothKindsOfServers(t *testing.T) {
+	text := document(t, "docs/tested.md")
+	for _, database := range []string{"MariaDB", "MySQL"} {
+		row := regexp.MustCompile(`(?m)^\| ` + database + ` \d+\.\d+\.\d+ \| RabbitMQ \d+\.\d+\.\d+ \| Go 1\.`)
+		if !row.MatchString(text) {
+			t.Errorf("docs/tested.md: no run on %s is recorded: ./setup.sh test --record, or with --on compose", database)
+		}
+	}
+}
