@@ -274,6 +274,36 @@ const (
 	exportCommand = `rabbitmqctl --quiet export_definitions - | sed "s/\"bindings\":\[[^]]*\]/\"bindings\":[]/"`
 )
 
+// Z15: the pages for people are there when they are asked for, on this machine's own address, and
+// not before.
+func (c *composed) hasPagesOnRequest() {
+	c.t.Helper()
+	pages := map[string]struct{ port, says string }{
+		"broker-page":   {"15672", "RabbitMQ Management"},
+		"database-page": {"8080", "Adminer"},
+	}
+	for page := range pages {
+		if len(c.containers(page)) > 0 {
+			c.t.Errorf("%s runs without having been asked for", page)
+		}
+	}
+	c.standIn("adminer")
+	c.compose("--profile", "tools", "up", "--detach", "--wait", "broker-page", "database-page")
+	for page, want := range pages {
+		address := c.compose("--profile", "tools", "port", page, want.port)
+		resp, err := c.client.Get("http://" + address)
+		if err != nil {
+			c.t.Errorf("%s: %v", page, err)
+			continue
+		}
+		text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), want.says) || !strings.HasPrefix(address, "127.0.0.1:") {
+			c.t.Errorf("%s at %s: %d, %v, %.200s", page, address, resp.StatusCode, err, text)
+		}
+	}
+}
+
 // A dump that is taken in the middle of checkouts, restored into an empty shop: the books agree,
 // what was under way is brought to its end, and the shop sells on.
 func TestInContainersABackupUnderLoadIsAWholeShop(t *testing.T) {
@@ -292,6 +322,7 @@ func TestInContainersABackupUnderLoadIsAWholeShop(t *testing.T) {
 	c.up(map[string]int{}, "--build")
 	crowd := c.crowd("ann", crashCrowd(200, 2000), "")
 	c.product("tea", 100, int64(len(crowd)))
+	c.hasPagesOnRequest()
 	wait := c.shoppingOver(ctx, 6*time.Second, crowd, composeBuyersAtOnce)
 	c.whenPlaced(len(crowd) / 4)
 	dump := c.compose("exec", "-T", "mysql", "sh", "-c", dumpCommand)
@@ -299,7 +330,7 @@ func TestInContainersABackupUnderLoadIsAWholeShop(t *testing.T) {
 	wait()
 	c.soldTo(crowd, 0)
 
-	c.compose("down", "--volumes")
+	c.compose("--profile", "tools", "down", "--volumes")
 	for name, db := range c.pools { // their server is gone
 		db.Close()
 		delete(c.pools, name)

@@ -74,7 +74,7 @@ func newComposed(t *testing.T) *composed {
 		pools: map[string]*sql.DB{}, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}}
 	t.Cleanup(c.client.CloseIdleConnections)
 	c.environ = append(os.Environ(), "COMPOSE_PROJECT_NAME="+c.project, "CARTWRIGHT_IMAGE=cartwright:"+c.project,
-		"GATEWAY_PORT="+port(gateway), "MYSQL_PORT="+port(database), "RABBITMQ_PORT="+port(broker), "INVENTORY_PORTS=0",
+		"GATEWAY_PORT="+port(gateway), "MYSQL_PORT="+port(database), "RABBITMQ_PORT="+port(broker), "INVENTORY_PORTS=0", "BROKER_PAGE_PORT=0", "DATABASE_PAGE_PORT=0",
 		"ADMIN_PASSWORD="+admin, "JOB_SECRET="+rand.Text(), "STAFF_KEY="+staffKey)
 	for _, of := range []string{"READER", "BROKER", "BROKER_GATEWAY"} {
 		c.environ = append(c.environ, of+"_PASSWORD="+rand.Text())
@@ -126,6 +126,16 @@ func (c *composed) docker(args ...string) string {
 		c.t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// standIn sees to it that there is an image of that name, the real one if it can be had.
+func (c *composed) standIn(name string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), composeLimit)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, "../deploy/standins/standins.sh", name).CombinedOutput(); err != nil {
+		c.t.Fatalf("image %s: %v\n%s", name, err, out)
+	}
 }
 
 // up starts what is missing, with so many replicas as are asked for so far and now, and waits
