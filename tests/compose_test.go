@@ -50,7 +50,7 @@ func TestInContainersAShopSurvivesWhatItsHostDoes(t *testing.T) {
 	c.startsLate(ctx)
 
 	victims := append(slices.Clone(composeServices), "balancer", "rabbitmq", "mysql")
-	wave := crashCrowd(700, 5000) / (len(victims) + 3)
+	wave := crashCrowd(700, 5000)/(len(victims)+3) + 1
 	c.product("tea", 100, int64(wave*(len(victims)+3)))
 	var all []*shopper
 	during := func(what string, over time.Duration, mayBreak bool, happens func()) []*shopper {
