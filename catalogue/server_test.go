@@ -17,6 +17,7 @@ import (
 
 	"cartwright/internal/fault"
 	"cartwright/internal/identity"
+	"cartwright/internal/outbox"
 	"cartwright/internal/rpc"
 	"cartwright/internal/store"
 	"cartwright/internal/testenv"
@@ -101,8 +102,14 @@ func (s shop) get(productIDs ...string) []*cataloguepb.Product {
 
 func (s shop) events() (n int) {
 	s.t.Helper()
-	if err := s.db.QueryRowContext(s.t.Context(), "SELECT COUNT(*) FROM outbox WHERE type = 'product.updated'").Scan(&n); err != nil {
+	_, events, err := outbox.Waiting(s.t.Context(), s.db, 1000)
+	if err != nil {
 		s.t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Type == "product.updated" {
+			n++
+		}
 	}
 	return n
 }

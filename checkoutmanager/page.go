@@ -115,20 +115,43 @@ func (p page) writeLines(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
+// What the events of an order say.
+type (
+	orderCreated struct {
+		OrderID    string        `json:"orderId"`
+		CustomerID string        `json:"customerId"`
+		Items      []orderedItem `json:"items"`
+		TotalPrice int64         `json:"totalPrice"` // in the currency's smallest unit
+		Currency   string        `json:"currency"`
+		Status     string        `json:"status"`
+		Time       string        `json:"time"`
+	}
+	orderedItem struct {
+		ProductID string `json:"productId"`
+		Quantity  int64  `json:"quantity"`
+		Price     int64  `json:"price"`
+	}
+	orderCancelled struct {
+		OrderID            string `json:"orderId"`
+		CustomerID         string `json:"customerId"`
+		CancellationReason string `json:"cancellationReason"`
+		CancelSource       string `json:"cancelSource"`
+		Time               string `json:"time"`
+	}
+)
+
 // events tells the world of the two ends of a checkout.
 func events(r row, m move) []outbox.Event {
 	now := time.Now().UTC().Format(time.RFC3339Nano)
 	switch m.to {
 	case placed:
-		items := make([]map[string]any, len(m.lines))
+		items := make([]orderedItem, len(m.lines))
 		for i, l := range m.lines {
-			items[i] = map[string]any{"productId": l.productID, "quantity": l.quantity, "price": l.unitPriceMinor}
+			items[i] = orderedItem{l.productID, l.quantity, l.unitPriceMinor}
 		}
-		return []outbox.Event{{Type: "order.created", Subject: r.id, Data: map[string]any{
-			"orderId": r.id, "customerId": r.clientID, "items": items, "totalPrice": r.total.Minor, "currency": r.total.Currency, "status": "PAID", "time": now}}}
+		return []outbox.Event{{Type: "order.created", Subject: r.id, Data: orderCreated{r.id, r.clientID, items, r.total.Minor, r.total.Currency, "PAID", now}}}
 	case failed:
-		return []outbox.Event{{Type: "order.cancelled", Subject: r.id, Data: map[string]any{
-			"orderId": r.id, "customerId": r.clientID, "cancellationReason": r.reasonCode, "cancelSource": "checkout", "time": now}}}
+		return []outbox.Event{{Type: "order.cancelled", Subject: r.id, Data: orderCancelled{r.id, r.clientID, r.reasonCode, "checkout", now}}}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/outbox"
 	"cartwright/internal/store"
 	"cartwright/internal/testenv"
 	"cartwright/proto/inventorypb"
@@ -264,17 +265,12 @@ stock.available tea {"productId":"tea","available":1}`
 
 func (s shop) events() (all []string) {
 	s.t.Helper()
-	rows, err := s.db.QueryContext(s.t.Context(), "SELECT CONCAT_WS(' ', type, subject, data) FROM outbox ORDER BY id")
+	_, events, err := outbox.Waiting(s.t.Context(), s.db, 1000)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var e string
-		if err := rows.Scan(&e); err != nil {
-			s.t.Fatal(err)
-		}
-		all = append(all, e)
+	for _, e := range events {
+		all = append(all, fmt.Sprintf("%s %s %s", e.Type, e.Subject, e.Data))
 	}
 	return all
 }

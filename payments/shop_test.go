@@ -11,6 +11,7 @@ import (
 	"cartwright/internal/fault"
 	"cartwright/internal/ids"
 	"cartwright/internal/money"
+	"cartwright/internal/outbox"
 	"cartwright/internal/testenv"
 	"cartwright/proto/paymentspb"
 	schema "cartwright/sql"
@@ -130,20 +131,14 @@ func (s *shop) wantMoney(id string, want int64) {
 // events lists the types of the events that wait to be told of a payment.
 func (s *shop) events(id string) (types []string) {
 	s.t.Helper()
-	rows, err := s.db.QueryContext(s.t.Context(), "SELECT type FROM outbox WHERE subject = ? ORDER BY id", id)
+	_, events, err := outbox.Waiting(s.t.Context(), s.db, 1000)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var one string
-		if err := rows.Scan(&one); err != nil {
-			s.t.Fatal(err)
+	for _, e := range events {
+		if e.Subject == id {
+			types = append(types, e.Type)
 		}
-		types = append(types, one)
-	}
-	if err := rows.Err(); err != nil {
-		s.t.Fatal(err)
 	}
 	return types
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"cartwright/internal/outbox"
 	"cartwright/internal/store"
 	"cartwright/internal/testenv"
 	schema "cartwright/sql"
@@ -45,6 +46,37 @@ func TestEveryDatabaseGoesUpAndDown(t *testing.T) {
 		}
 		if again := up(t, dsn, namespace, d); again != first {
 			t.Errorf("%s: after down, up made\n%s\nwant\n%s", d, again, first)
+		}
+	}
+}
+
+// Z11: events that wait while the outbox changes are told all the same, in their order, whichever
+// way it changes.
+func TestEventsOutliveAnUpgrade(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	up(t, dsn, namespace, schema.Carts)
+	if err := schema.Down(t.Context(), dsn, namespace, schema.Carts); err != nil {
+		t.Fatal(err)
+	}
+	db := testenv.Open(t, namespace+schema.Carts)
+	exec(t, db, `INSERT INTO outbox (event_id, type, subject, data) VALUES ('e1', 'cart.thawed', 'ann', '{"a":"\\"ä"}'), ('e2', 'cart.thawed', 'bob', '{}')`)
+	for range 2 {
+		up(t, dsn, namespace, schema.Carts)
+		_, events, err := outbox.Waiting(t.Context(), db, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range events {
+			got = append(got, fmt.Sprintf("%s %s %s %s", e.ID, e.Type, e.Subject, strings.ReplaceAll(string(e.Data), " ", "")))
+		}
+		if want := []string{`e1 cart.thawed ann {"a":"\"ä"}`, "e2 cart.thawed bob {}"}; !slices.Equal(got, want) {
+			t.Errorf("waiting are %q, want %q", got, want)
+		}
+		if err := schema.Down(t.Context(), dsn, namespace, schema.Carts); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -161,7 +193,7 @@ func TestAccountsCanDoNoMoreThanTheyNeed(t *testing.T) {
 	for _, d := range schema.Databases() {
 		expect(t, db, "SELECT COUNT(*) FROM `"+namespace+d+"`.outbox", true)
 		expect(t, db, "DELETE FROM `"+namespace+d+"`.outbox WHERE 1 = 0", false)
-		expect(t, db, "INSERT INTO `"+namespace+d+"`.outbox (event_id, type, subject, data) VALUES ('', '', '', '')", false)
+		expect(t, db, "INSERT INTO `"+namespace+d+"`.outbox (events) VALUES ('')", false)
 		expect(t, db, "DROP TABLE `"+namespace+d+"`.outbox", false)
 	}
 	expect(t, db, "SELECT COUNT(*) FROM `"+alike+"carts`.outbox", false)

@@ -103,8 +103,8 @@ var checks = []check{
 		LEFT JOIN {carts}.freezes f ON f.checkout_id = l.checkout_id AND f.state = 'frozen'
 		WHERE     f.checkout_id IS NULL`},
 	{"events leave", `
-		SELECT CONCAT(database_name, ': ', events, ' events wait, the oldest since ', oldest)
-		FROM (      SELECT 'inventory' AS database_name, COUNT(*) AS events, MIN(created_at) AS oldest FROM {inventory}.outbox
+		SELECT CONCAT(database_name, ': the events of ', sheets, ' transactions wait, the oldest since ', oldest)
+		FROM (      SELECT 'inventory' AS database_name, COUNT(*) AS sheets, MIN(created_at) AS oldest FROM {inventory}.outbox
 		  UNION ALL SELECT 'carts',     COUNT(*), MIN(created_at) FROM {carts}.outbox
 		  UNION ALL SELECT 'checkouts', COUNT(*), MIN(created_at) FROM {checkouts}.outbox
 		  UNION ALL SELECT 'payments',  COUNT(*), MIN(created_at) FROM {payments}.outbox

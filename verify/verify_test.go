@@ -29,7 +29,7 @@ INSERT INTO {payments}.payments (payment_id, amount_minor, currency, method, pro
 INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome, refunded_minor) VALUES ('order-1', 250, 'EUR', '', 'charged', 0), ('order-2', 300, 'EUR', '', 'charged', 300);
 INSERT INTO {carts}.freezes (checkout_id, client_id, state, updated_at) VALUES ('order-1', 'ann', 'settled', NOW(6)), ('order-2', 'bob', 'thawed', NOW(6)), ('order-3', 'cid', 'frozen', NOW(6));
 INSERT INTO {carts}.frozen_lines (checkout_id, product_id, name, quantity, unit_price_minor, currency) VALUES ('order-3', 'tea', 'Tea', 1, 100, 'EUR');
-INSERT INTO {catalogue}.outbox (event_id, type, subject, data) VALUES ('e', 'product.updated', 'tea', '{}')`
+INSERT INTO {catalogue}.outbox (events) VALUES ('[]')`
 
 // corruptions are ways in which one row can be wrong, the checks that must say so, and the row
 // that they must name. unchecked takes the table's own constraints out of the way.
@@ -118,7 +118,7 @@ var corruptions = []struct {
 		false, "checkout order-2 product tea: 1 frozen", []string{"lines are frozen only while a checkout has them"}},
 	{"an event does not leave",
 		"UPDATE {catalogue}.outbox SET created_at = NOW(6) - INTERVAL 2 MINUTE", "UPDATE {catalogue}.outbox SET created_at = NOW(6)",
-		false, "catalogue: 1 events wait", []string{"events leave"}},
+		false, "catalogue: the events of 1 transactions wait", []string{"events leave"}},
 }
 
 // B5: whatever row is wrong, it is named; a healthy shop agrees, before and after.

@@ -1,6 +1,9 @@
-// Package outbox gets events out of a database for good: a row saved in the same transaction as
-// what it tells of, published in order with confirms, and deleted after the confirm. An event may
+// Package outbox gets events out of a database for good: saved in the same transaction as what
+// they tell of, published in order with confirms, and deleted after the confirm. An event may
 // come twice, and never gets lost.
+//
+// All events of a transaction are one row, a sheet, because a transaction of ours is one for
+// hundreds of calls.
 package outbox
 
 import (
@@ -9,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"cartwright/internal/ids"
@@ -17,7 +21,8 @@ import (
 )
 
 const (
-	batchMax  = 500
+	sheetsMax = 16  // read at a time
+	batchMax  = 500 // events on their way to the broker at a time
 	idlePause = 100 * time.Millisecond
 	failPause = time.Second
 	moveTime  = 10 * time.Second
@@ -31,23 +36,67 @@ type Event struct {
 	Data    any    // marshalled as JSON
 }
 
+// Saved is an event that waits to be published.
+type Saved struct {
+	ID      string          `json:"id"`
+	Type    string          `json:"type"`
+	Subject string          `json:"subject"`
+	Data    json.RawMessage `json:"data"`
+	Time    time.Time       `json:"-"` // of its sheet
+}
+
 // Add saves events, to be published once tx is committed, in this order.
 func Add(ctx context.Context, tx *sql.Tx, events ...Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 4*len(events))
-	for _, e := range events {
-		data, err := json.Marshal(e.Data)
-		if err != nil {
-			return fmt.Errorf("event %s: %w", e.Type, err)
-		}
-		args = append(args, ids.New(), e.Type, e.Subject, data)
+	type entry struct { // reads back as Saved
+		ID      string `json:"id"`
+		Type    string `json:"type"`
+		Subject string `json:"subject"`
+		Data    any    `json:"data"`
 	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO outbox (event_id, type, subject, data)
-		VALUES `+store.Tuples(len(events), "(?, ?, ?, ?)"), args...)
+	sheet := make([]entry, len(events))
+	for i, e := range events {
+		sheet[i] = entry{ids.New(), e.Type, e.Subject, e.Data}
+	}
+	text, err := json.Marshal(sheet)
+	if err != nil {
+		return fmt.Errorf("events such as %s: %w", events[0].Type, err)
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO outbox (events) VALUES (?)", text)
 	return err
+}
+
+// Queryer is a *sql.DB or one of its connections.
+type Queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// Waiting returns the events on the oldest sheets, in their order, and the sheets' numbers.
+func Waiting(ctx context.Context, db Queryer, most int) (sheets []int64, events []Saved, err error) {
+	rows, err := db.QueryContext(ctx, "SELECT id, events, created_at FROM outbox ORDER BY id LIMIT ?", most)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var number int64
+		var text sql.RawBytes
+		var saved time.Time
+		if err := rows.Scan(&number, &text, &saved); err != nil {
+			return nil, nil, err
+		}
+		var sheet []Saved
+		if err := json.Unmarshal(text, &sheet); err != nil {
+			return nil, nil, fmt.Errorf("sheet %d: %w", number, err)
+		}
+		for i := range sheet {
+			sheet[i].Time = saved
+		}
+		sheets, events = append(sheets, number), append(events, sheet...)
+	}
+	return sheets, events, rows.Err()
 }
 
 // Relay publishes the events of one database. Any number of replicas may run one: a lock of the
@@ -80,7 +129,7 @@ func (r Relay) relay(ctx context.Context, conn *sql.Conn) error {
 		switch {
 		case err != nil:
 			return err
-		case moved == batchMax:
+		case moved == sheetsMax:
 		case ending:
 			return nil
 		default:
@@ -113,51 +162,33 @@ func (r Relay) holding(ctx context.Context, fn func(*sql.Conn) error) error {
 	return fn(conn)
 }
 
-// move publishes the oldest events and deletes exactly those. A number below the last one may
+// move publishes the oldest sheets and deletes exactly those. A number below the last one may
 // still be in an uncommitted transaction, so the rows are named and not cut off at a number.
 func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, moveTime)
 	defer cancel()
-	numbers, events, err := r.oldest(ctx, conn)
-	if err != nil || len(events) == 0 {
+	sheets, saved, err := Waiting(ctx, conn, sheetsMax)
+	if err != nil || len(sheets) == 0 {
 		return 0, store.Classify(err)
 	}
-	if err := r.Publisher.PublishEvents(ctx, events); err != nil {
-		return 0, err
+	for batch := range slices.Chunk(saved, batchMax) {
+		events := make([]messaging.Event, len(batch))
+		for i, e := range batch {
+			if events[i], err = r.cloudEvent(e); err != nil {
+				return 0, err
+			}
+		}
+		if err := r.Publisher.PublishEvents(ctx, events); err != nil {
+			return 0, err
+		}
 	}
-	_, err = conn.ExecContext(ctx, "DELETE FROM outbox WHERE id IN "+store.In(len(numbers)), store.Args(numbers)...)
-	return len(events), store.Classify(err)
+	_, err = conn.ExecContext(ctx, "DELETE FROM outbox WHERE id IN "+store.In(len(sheets)), store.Args(sheets)...)
+	return len(sheets), store.Classify(err)
 }
 
-func (r Relay) oldest(ctx context.Context, conn *sql.Conn) (numbers []int64, events []messaging.Event, err error) {
-	rows, err := conn.QueryContext(ctx, `
-		SELECT   id, event_id, type, subject, data, created_at
-		FROM     outbox
-		ORDER BY id
-		LIMIT    ?`, batchMax)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var number int64
-		var subject string
-		var data []byte
-		var e messaging.Event
-		if err := rows.Scan(&number, &e.ID, &e.Type, &subject, &data, &e.Time); err != nil {
-			return nil, nil, err
-		}
-		if e.Body, err = r.cloudEvent(e, subject, data); err != nil {
-			return nil, nil, err
-		}
-		numbers, events = append(numbers, number), append(events, e)
-	}
-	return numbers, events, rows.Err()
-}
-
-// cloudEvent writes the CloudEvents 1.0 document of an event.
-func (r Relay) cloudEvent(e messaging.Event, subject string, data []byte) ([]byte, error) {
-	return json.Marshal(struct {
+// cloudEvent is the CloudEvents 1.0 document of an event.
+func (r Relay) cloudEvent(e Saved) (messaging.Event, error) {
+	body, err := json.Marshal(struct {
 		SpecVersion     string          `json:"specversion"`
 		ID              string          `json:"id"`
 		Source          string          `json:"source"`
@@ -166,7 +197,8 @@ func (r Relay) cloudEvent(e messaging.Event, subject string, data []byte) ([]byt
 		Time            string          `json:"time"`
 		DataContentType string          `json:"datacontenttype"`
 		Data            json.RawMessage `json:"data"`
-	}{"1.0", e.ID, r.Source, e.Type, subject, e.Time.UTC().Format(time.RFC3339Nano), "application/json", data})
+	}{"1.0", e.ID, r.Source, e.Type, e.Subject, e.Time.UTC().Format(time.RFC3339Nano), "application/json", e.Data})
+	return messaging.Event{ID: e.ID, Type: e.Type, Time: e.Time, Body: body}, err
 }
 
 // sleep waits, or returns earlier when ctx ends.

@@ -156,10 +156,11 @@ func (p *post) inOrder(last int) {
 
 func (p *post) waiting() (n int) {
 	p.t.Helper()
-	if err := p.db.QueryRowContext(p.t.Context(), "SELECT COUNT(*) FROM outbox").Scan(&n); err != nil {
+	_, events, err := outbox.Waiting(p.t.Context(), p.db, 1000)
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	return n
+	return len(events)
 }
 
 func (p *post) delivered() {
@@ -253,6 +254,20 @@ func TestALateCommitIsNotPassedOver(t *testing.T) {
 	if n := p.hear().Data.Number; n != 1 {
 		t.Errorf("heard %d", n)
 	}
+	p.delivered()
+}
+
+// A transaction may have more to tell than a publisher has places for at a time.
+func TestManyEventsOfOneTransactionAreToldInOrder(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	p.relay(p.db, p.broker)
+	numbers := make([]int, 5000)
+	for n := range numbers {
+		numbers[n] = n
+	}
+	p.tell(numbers...)
+	p.inOrder(len(numbers) - 1)
 	p.delivered()
 }
 
