@@ -28,7 +28,7 @@ type orders struct {
 type move struct {
 	kind moveKind
 	id   string
-	// open
+	// open; of an end, the client alone
 	request request
 	// turn and end
 	from, to state
@@ -56,6 +56,7 @@ type request struct {
 type moved struct {
 	row   row
 	fresh bool // this move made it
+	hoped bool // it went as hoped: the row was not read, and is as the move left it
 }
 
 // row is a checkout as it is saved.
@@ -97,7 +98,7 @@ func (o *orders) turn(ctx context.Context, c *checkout, reason *fault.Error) err
 }
 
 func (o *orders) end(ctx context.Context, c *checkout, from, to state) error {
-	return o.guarded(ctx, c, move{from: from, to: to, reason: c.reason, lines: c.lines, total: c.total})
+	return o.guarded(ctx, c, move{from: from, to: to, request: request{clientID: c.clientID}, reason: c.reason, lines: c.lines, total: c.total})
 }
 
 func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
@@ -105,6 +106,10 @@ func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
 	after, err := o.ends.Do(ctx, m)
 	if err != nil {
 		return err
+	}
+	if after.hoped {
+		c.state = m.to // all else it knew already
+		return nil
 	}
 	c.take(after.row)
 	return nil
@@ -135,27 +140,44 @@ func (c *checkout) take(r row) {
 }
 
 // flush saves a batch of moves in one transaction: lock the rows, decide each move in the order
-// of arrival, write once. Rows to be opened are not looked for at first, because nearly all are
-// new; a key that is taken says otherwise, and then the second run looks.
+// of arrival, write once. At first it hopes and does not look: rows to be opened are nearly all
+// new, and those to be placed nearly all where their worker left them. A key that is taken, or a
+// row that is elsewhere, says otherwise, and then the second run looks.
 func (o *orders) flush(ctx context.Context, batch []move) ([]groupcommit.Result[moved], error) {
 	var results []groupcommit.Result[moved]
-	again := false
+	hoping := hopeful(batch)
 	err := store.InTx(ctx, o.db, func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := lockRows(ctx, tx, batch, again)
+		hopes := hoping
+		hoping = nil
+		rows, err := lockRows(ctx, tx, batch, hopes)
 		if err != nil {
 			return err
 		}
-		again = true
 		var p page
-		results, p = decide(rows, batch)
+		results, p = decide(rows, batch, hopes)
 		return p.write(ctx, tx)
 	})
 	return results, err
 }
 
+// hopeful tells for each move of a batch whether it can do without a look: openings and ordinary
+// ends. Of an order that a batch has several moves of, nothing is hoped.
+func hopeful(batch []move) []bool {
+	times := map[string]int{}
+	for _, m := range batch {
+		times[m.id]++
+	}
+	hopes := make([]bool, len(batch))
+	for i, m := range batch {
+		hopes[i] = m.kind == openMove || m.kind == guardedMove && m.from == placing && m.to == placed && times[m.id] == 1
+	}
+	return hopes
+}
+
 // page is what a batch writes.
 type page struct {
 	opened  []row
+	hoped   []move // placed, if they are where they were
 	changed []row
 	parked  []string
 	settled []string
@@ -164,8 +186,9 @@ type page struct {
 }
 
 // decide applies a batch to the rows as they are. It is the guard: of two moves away from one
-// state, the first wins, and the second is told what became of the row.
-func decide(rows map[string]row, batch []move) ([]groupcommit.Result[moved], page) {
+// state, the first wins, and the second is told what became of the row. For moves that hope, the
+// statement that saves them is.
+func decide(rows map[string]row, batch []move, hopes []bool) ([]groupcommit.Result[moved], page) {
 	var p page
 	results := make([]groupcommit.Result[moved], len(batch))
 	opened, changed := map[string]bool{}, map[string]bool{}
@@ -174,6 +197,11 @@ func decide(rows map[string]row, batch []move) ([]groupcommit.Result[moved], pag
 		switch {
 		case m.kind == settledMove:
 			p.settled = append(p.settled, m.id)
+			continue
+		case m.kind == guardedMove && hopes != nil && hopes[i]:
+			p.hoped, p.lines = append(p.hoped, m), append(p.lines, m)
+			p.events = append(p.events, events(row{id: m.id, request: m.request, total: m.total}, m)...)
+			results[i].Value.hoped = true
 			continue
 		case m.kind == openMove && !exists:
 			r = row{request: m.request, id: m.id, state: placing}
@@ -226,12 +254,12 @@ func clip(s string, most int) string {
 	return s
 }
 
-// lockRows locks the rows that a batch is about, in the order of their IDs; those to be opened only
-// when asked to.
-func lockRows(ctx context.Context, tx *sql.Tx, batch []move, opened bool) (map[string]row, error) {
+// lockRows locks the rows that a batch is about, in the order of their IDs, except those of moves
+// that hope.
+func lockRows(ctx context.Context, tx *sql.Tx, batch []move, hopes []bool) (map[string]row, error) {
 	var ids []string
-	for _, m := range batch {
-		if m.kind == guardedMove || m.kind == parkMove || m.kind == openMove && opened {
+	for i, m := range batch {
+		if m.kind != settledMove && (hopes == nil || !hopes[i]) {
 			ids = append(ids, m.id)
 		}
 	}

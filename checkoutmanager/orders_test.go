@@ -123,6 +123,46 @@ func TestOneOfTwoMovesWins(t *testing.T) {
 	}
 }
 
+// Orders that are placed together get each their own total, and one that was given up in the
+// meantime holds up none of the others.
+func TestManyArePlacedTogether(t *testing.T) {
+	t.Parallel()
+	const orders, givenUp = 3 * placedMax, 7
+	db, books := replicas(t, 2)
+	all := make([]*checkout, orders)
+	for i := range all {
+		all[i] = mustOpen(t, books[0], fmt.Sprint("o", i), "ann")
+		all[i].lines = []line{{"tea", "Tea", 1, int64(i)}}
+		all[i].total = money.Amount{Minor: int64(i), Currency: []string{"EUR", "USD"}[i%2]}
+	}
+	if err := books[1].turn(t.Context(), mustOpen(t, books[1], all[givenUp].id, "ann"), fault.New(fault.Refused, "timed_out", "took too long")); err != nil {
+		t.Fatal(err)
+	}
+	var ends sync.WaitGroup
+	for _, c := range all {
+		ends.Go(func() {
+			if err := books[0].end(t.Context(), c, placing, placed); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	ends.Wait()
+	for i, c := range all {
+		var saved state
+		var total money.Amount
+		if err := db.QueryRow("SELECT state, total_minor, currency FROM orders WHERE order_id = ?", c.id).Scan(&saved, &total.Minor, &total.Currency); err != nil {
+			t.Fatal(err)
+		}
+		want := placed
+		if i == givenUp {
+			want = undoing
+		}
+		if saved != want || c.state != want || want == placed && total != c.total {
+			t.Errorf("%s is %s over %v, its worker believes %s over %v", c.id, saved, total, c.state, c.total)
+		}
+	}
+}
+
 // A way back that is walked by two workers ends once, with one event.
 func TestAFailedCheckoutIsToldOnce(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,11 +19,13 @@ const (
 	// A parked checkout is looked at again after a quarter of its age, within these bounds.
 	parkSecondsMin = 2
 	parkSecondsMax = 300
+	// placedMax orders are placed by one statement, which looks each up in a list of all their totals.
+	placedMax = 64
 )
 
 // write saves a page with at most one statement a table and kind, each in the order of its keys.
 func (p page) write(ctx context.Context, tx *sql.Tx) error {
-	for _, part := range []func(context.Context, *sql.Tx) error{p.writeOpened, p.writeChanged, p.writeParked, p.writeSettled, p.writeLines} {
+	for _, part := range []func(context.Context, *sql.Tx) error{p.writeOpened, p.writeHoped, p.writeChanged, p.writeParked, p.writeSettled, p.writeLines} {
 		if err := part(ctx, tx); err != nil {
 			return err
 		}
@@ -46,6 +49,40 @@ func (p page) writeOpened(ctx context.Context, tx *sql.Tx) error {
 		INSERT INTO orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)
 		VALUES `+store.Tuples(len(p.opened), "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)"), args...)
 	if store.IsDuplicate(err) {
+		return store.ErrRaced
+	}
+	return err
+}
+
+// writeHoped places orders that are still being placed. One that is not was moved by another
+// worker, and then all of the batch is looked at.
+func (p page) writeHoped(ctx context.Context, tx *sql.Tx) error {
+	byCurrency := map[string][]move{}
+	for _, m := range p.hoped {
+		byCurrency[m.total.Currency] = append(byCurrency[m.total.Currency], m)
+	}
+	for _, currency := range slices.Sorted(maps.Keys(byCurrency)) {
+		slices.SortFunc(byCurrency[currency], func(a, b move) int { return cmp.Compare(a.id, b.id) })
+		for some := range slices.Chunk(byCurrency[currency], placedMax) {
+			if err := place(ctx, tx, currency, some); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func place(ctx context.Context, tx *sql.Tx, currency string, moves []move) error {
+	ids, totals := make([]any, len(moves)), make([]any, len(moves))
+	for i, m := range moves {
+		ids[i], totals[i] = m.id, m.total.Minor
+	}
+	list := store.In(len(moves))
+	matched, err := store.Matched(tx.ExecContext(ctx, `
+		UPDATE orders FORCE INDEX (PRIMARY)
+		SET    state = 'placed', total_minor = ELT(FIELD(order_id, `+list[1:]+`, `+list[1:]+`, currency = ?, updated_at = NOW(6)
+		WHERE  order_id IN `+list+` AND state = 'placing'`, slices.Concat(ids, totals, []any{currency}, ids)...))
+	if err == nil && matched != int64(len(moves)) {
 		return store.ErrRaced
 	}
 	return err

@@ -81,7 +81,7 @@ func (s *server) ask(ctx context.Context, p entered) (entered, error) {
 			return p, silence(err)
 		}
 		if out.Status != Unknown {
-			return s.ledger.record(ctx, p.id, out)
+			return s.ledger.record(ctx, p.payment, out)
 		}
 	}
 	return s.charges.do(ctx, p.id, func(ctx context.Context) (entered, error) {
@@ -91,7 +91,7 @@ func (s *server) ask(ctx context.Context, p entered) (entered, error) {
 		if err != nil {
 			return p, silence(err)
 		}
-		return s.ledger.record(ctx, p.id, out)
+		return s.ledger.record(ctx, p.payment, out)
 	})
 }
 

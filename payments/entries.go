@@ -13,7 +13,7 @@ const reasonMax = 500
 // open makes a payment that has not been heard of. entered.was is none if this call made it;
 // otherwise the payment is as it was found.
 func (l *ledger) open(ctx context.Context, want payment) (entered, error) {
-	return l.group.Do(ctx, entry{want.id, true, func(p payment) (payment, *outbox.Event) {
+	return l.group.Do(ctx, entry{id: want.id, isNew: true, decide: func(p payment) (payment, *outbox.Event) {
 		if p.state == none {
 			return want, nil
 		}
@@ -21,10 +21,15 @@ func (l *ledger) open(ctx context.Context, want payment) (entered, error) {
 	}})
 }
 
-// record saves what the provider said of an initiated payment. A payment that has left that state
-// stays as it is: then a refund has begun, and will hear the same from the provider and act on it.
-func (l *ledger) record(ctx context.Context, id string, out Outcome) (entered, error) {
-	return l.group.Do(ctx, entry{id, false, func(p payment) (payment, *outbox.Event) {
+// record saves what the provider said of a payment that was last seen initiated. One that has left
+// that state stays as it is: then a refund has begun, and will hear the same from the provider and
+// act on it. A charge is nearly always recorded on what was last seen, so that is not looked at.
+func (l *ledger) record(ctx context.Context, seen payment, out Outcome) (entered, error) {
+	e := entry{id: seen.id}
+	if seen.state == initiated && out.Status == Charged && out.Code == "" && out.Reason == "" {
+		e.believed = seen
+	}
+	e.decide = func(p payment) (payment, *outbox.Event) {
 		if p.state != initiated {
 			return p, nil
 		}
@@ -39,14 +44,15 @@ func (l *ledger) record(ctx context.Context, id string, out Outcome) (entered, e
 			p.state = cancelled
 		}
 		return p, nil
-	}})
+	}
+	return l.group.Do(ctx, e)
 }
 
 // turnBack starts the way back, before the provider is asked for it, so that a payment whose
 // refund was interrupted anywhere is known as such. An unknown payment becomes a tombstone at
 // once: its row is made before its provider is asked, so without a row nothing can be on its way.
 func (l *ledger) turnBack(ctx context.Context, id, provider, reason string) (entered, error) {
-	return l.group.Do(ctx, entry{id, false, func(p payment) (payment, *outbox.Event) {
+	return l.group.Do(ctx, entry{id: id, decide: func(p payment) (payment, *outbox.Event) {
 		switch p.state {
 		case none:
 			p = payment{id: id, provider: provider, state: cancelled, reason: cut(reason)}
@@ -59,7 +65,7 @@ func (l *ledger) turnBack(ctx context.Context, id, provider, reason string) (ent
 
 // close ends the way back, as refunded or cancelled.
 func (l *ledger) close(ctx context.Context, id string, end state) (entered, error) {
-	return l.group.Do(ctx, entry{id, false, func(p payment) (payment, *outbox.Event) {
+	return l.group.Do(ctx, entry{id: id, decide: func(p payment) (payment, *outbox.Event) {
 		if p.state != cancelling {
 			return p, nil
 		}

@@ -52,9 +52,12 @@ type ledger struct {
 // under its lock, and returns it as it shall be, with an event if there is one to tell. It may be
 // run again when the transaction is, so it does nothing but decide.
 type entry struct {
-	id     string
-	isNew  bool // most likely: then the row is not looked for, and a key that is taken tells otherwise
-	decide func(payment) (payment, *outbox.Event)
+	id    string
+	isNew bool // most likely: then the row is not looked for, and a key that is taken tells otherwise
+	// believed, if it has a state, is how the row most likely is: then it is not looked for either,
+	// and the update that finds another tells otherwise. Only for what decide makes charged of it.
+	believed payment
+	decide   func(payment) (payment, *outbox.Event)
 }
 
 // entered is a payment after an entry, and what its state was before.
@@ -69,17 +72,22 @@ func newLedger(db *sql.DB, m *metrics) *ledger {
 	return l
 }
 
-// flush decides a whole batch in memory, in the order of arrival, with all its rows locked, and
-// then writes once.
+// flush decides a whole batch in memory, in the order of arrival, with its rows locked or believed
+// to be as they were, and then writes once. Where that was wrong, it is done again with all of
+// them locked.
 func (l *ledger) flush(ctx context.Context, batch []entry) ([]groupcommit.Result[entered], error) {
 	results := make([]groupcommit.Result[entered], len(batch))
-	look := idsOf(batch, false)
+	again := false
 	err := store.InTx(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		before, err := lockPayments(ctx, tx, look)
-		look = idsOf(batch, true) // should this be run again
+		before, err := lockPayments(ctx, tx, idsOf(batch, again))
 		if err != nil {
 			return err
 		}
+		var believed map[string]bool
+		if !again {
+			believed = believe(batch, before)
+		}
+		again = true
 		after := map[string]payment{}
 		var events []outbox.Event
 		for i, e := range batch {
@@ -94,7 +102,7 @@ func (l *ledger) flush(ctx context.Context, batch []entry) ([]groupcommit.Result
 				events = append(events, *event)
 			}
 		}
-		if err := writePayments(ctx, tx, before, after); err != nil {
+		if err := writePayments(ctx, tx, before, after, believed); err != nil {
 			return err
 		}
 		return outbox.Add(ctx, tx, events...)
@@ -107,7 +115,7 @@ func (l *ledger) flush(ctx context.Context, batch []entry) ([]groupcommit.Result
 func idsOf(batch []entry, all bool) []string {
 	var ids []string
 	for _, e := range batch {
-		if all || !e.isNew {
+		if all || !e.isNew && e.believed.state == none {
 			ids = append(ids, e.id)
 		}
 	}
@@ -115,12 +123,24 @@ func idsOf(batch []entry, all bool) []string {
 	return slices.Compact(ids)
 }
 
+// believe adds to the rows that were read those that are believed, and returns which these are.
+func believe(batch []entry, rows map[string]payment) (believed map[string]bool) {
+	believed = map[string]bool{}
+	for _, e := range batch {
+		if _, read := rows[e.id]; !read && e.believed.state != none {
+			rows[e.id], believed[e.id] = e.believed, true
+		}
+	}
+	return believed
+}
+
 // lockPayments reads those of the payments that exist, and keeps anybody else from changing them.
 // The index is named because a small table would be scanned whole, waiting for rows that are none
 // of ours.
 func lockPayments(ctx context.Context, tx *sql.Tx, ids []string) (map[string]payment, error) {
+	locked := map[string]payment{}
 	if len(ids) == 0 {
-		return nil, nil
+		return locked, nil
 	}
 	rows, err := tx.QueryContext(ctx, `
 		SELECT   payment_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason
@@ -132,7 +152,6 @@ func lockPayments(ctx context.Context, tx *sql.Tx, ids []string) (map[string]pay
 		return nil, err
 	}
 	defer rows.Close()
-	locked := map[string]payment{}
 	for rows.Next() {
 		var p payment
 		if err := rows.Scan(&p.id, &p.amount.Minor, &p.amount.Currency, &p.method, &p.provider, &p.state, &p.providerRef, &p.reasonCode, &p.reason); err != nil {
@@ -147,12 +166,15 @@ const paymentColumns = `(payment_id, amount_minor, currency, method, provider, s
 
 const paymentTuple = "(?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6))"
 
-// writePayments saves what has changed: new rows in one statement, known ones in another.
-func writePayments(ctx context.Context, tx *sql.Tx, before, after map[string]payment) error {
-	var fresh, changed []payment
+// writePayments saves what has changed: new rows in one statement, known ones in another, and
+// those that are believed to be initiated in a third.
+func writePayments(ctx context.Context, tx *sql.Tx, before, after map[string]payment, believed map[string]bool) error {
+	var fresh, changed, taken []payment
 	for id, p := range after {
 		switch old, known := before[id]; {
 		case p.state == none || p == old:
+		case believed[id]:
+			taken = append(taken, p)
 		case known:
 			changed = append(changed, p)
 		default:
@@ -160,6 +182,9 @@ func writePayments(ctx context.Context, tx *sql.Tx, before, after map[string]pay
 		}
 	}
 	if err := insertPayments(ctx, tx, fresh); err != nil {
+		return err
+	}
+	if err := chargePayments(ctx, tx, taken); err != nil {
 		return err
 	}
 	return updatePayments(ctx, tx, changed)
@@ -175,6 +200,36 @@ func insertPayments(ctx context.Context, tx *sql.Tx, fresh []payment) error {
 	}
 	return err
 }
+
+// chargedMax payments are charged by one statement, which looks each up in a list of all their
+// references.
+const chargedMax = 64
+
+// chargePayments makes charged of what is initiated. One that is not was moved by another process,
+// and then all of the batch is looked at.
+func chargePayments(ctx context.Context, tx *sql.Tx, taken []payment) error {
+	slices.SortFunc(taken, byID)
+	for some := range slices.Chunk(taken, chargedMax) {
+		ids, refs := make([]any, len(some)), make([]any, len(some))
+		for i, p := range some {
+			ids[i], refs[i] = p.id, p.providerRef
+		}
+		list := store.In(len(some))
+		matched, err := store.Matched(tx.ExecContext(ctx, `
+			UPDATE payments FORCE INDEX (PRIMARY)
+			SET    state = 'charged', provider_ref = ELT(FIELD(payment_id, `+list[1:]+`, `+list[1:]+`, updated_at = NOW(6)
+			WHERE  payment_id IN `+list+` AND state = 'initiated'`, slices.Concat(ids, refs, ids)...))
+		if err == nil && matched != int64(len(some)) {
+			return store.ErrRaced
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byID(a, b payment) int { return cmp.Compare(a.id, b.id) }
 
 // updatePayments writes many different rows with one statement. All of them exist and are locked
 // by us, so the insert in it never happens; and the decision that led here was made under that
@@ -192,7 +247,7 @@ func updatePayments(ctx context.Context, tx *sql.Tx, changed []payment) error {
 
 // paymentArgs lists the rows in key order, in which every process writes them.
 func paymentArgs(rows []payment) []any {
-	slices.SortFunc(rows, func(a, b payment) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(rows, byID)
 	args := make([]any, 0, 9*len(rows))
 	for _, p := range rows {
 		args = append(args, p.id, p.amount.Minor, p.amount.Currency, p.method, p.provider, p.state, p.providerRef, p.reasonCode, p.reason)
