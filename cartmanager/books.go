@@ -34,7 +34,10 @@ type change interface {
 }
 
 // subject says what to read for a change. client is always given.
-type subject struct{ client, checkout, job string }
+type subject struct {
+	client, checkout, job string
+	isNew                 bool // most likely nobody has heard of the checkout or the job yet
+}
 
 // outcome is what a change has to tell besides its error.
 type outcome struct {
@@ -51,7 +54,9 @@ type jobChange struct {
 	refused     error // found out beforehand: there is no such product
 }
 
-func (j *jobChange) touches() subject { return subject{client: j.job.GetClientId(), job: j.id} }
+func (j *jobChange) touches() subject {
+	return subject{client: j.job.GetClientId(), job: j.id, isNew: true}
+}
 
 func (j *jobChange) decide(b *books) (outcome, error) {
 	if before := b.done[j.id]; before != nil {
@@ -105,6 +110,12 @@ type freezeChange struct {
 	hold
 	offers map[string]*product
 	lines  int // in the cart when it was looked into
+}
+
+func (f *freezeChange) touches() subject {
+	s := f.hold.touches()
+	s.isNew = true
+	return s
 }
 
 func (f *freezeChange) decide(b *books) (outcome, error) {

@@ -27,13 +27,13 @@ type Carts struct {
 	db      *sql.DB
 	shop    *shop
 	changes *groupcommit.Group[change, outcome]
-	views   *groupcommit.Group[subject, view]
+	views   *groupcommit.Group[string, view] // by client
 }
 
 func newCarts(db *sql.DB, s *shop, sizes *groupcommit.Metrics) *Carts {
 	c := &Carts{db: db, shop: s}
 	c.changes = groupcommit.New(c.commit, groupcommit.Options[change]{Weight: rowsMoved, Observe: sizes.Of("changes")})
-	c.views = groupcommit.New(c.look, groupcommit.Options[subject]{Observe: sizes.Of("views")})
+	c.views = groupcommit.New(c.look, groupcommit.Options[string]{Observe: sizes.Of("views")})
 	return c
 }
 
@@ -56,18 +56,35 @@ func (c *Carts) wait() {
 }
 
 // commit makes a batch of changes in one transaction: lock and read, decide in memory in the
-// order of arrival, write once.
+// order of arrival, write once. Jobs and freezes are nearly always new, so at first they are not
+// looked for. A key that is taken says otherwise, and a freeze that is refused may have been made
+// before; then the second run looks.
 func (c *Carts) commit(ctx context.Context, batch []change) ([]groupcommit.Result[outcome], error) {
 	var results []groupcommit.Result[outcome]
+	look := false
 	err := store.InTx(ctx, c.db, func(ctx context.Context, tx *sql.Tx) error {
-		b, err := load(ctx, tx, batch)
+		b, err := load(ctx, tx, batch, look)
 		if err != nil {
 			return err
 		}
 		results = decideAll(b, batch)
+		hoped := !look
+		look = true
+		if hoped && refusesFreezes(batch, results) {
+			return store.ErrRaced
+		}
 		return save(ctx, tx, b)
 	})
 	return results, err
+}
+
+func refusesFreezes(batch []change, results []groupcommit.Result[outcome]) bool {
+	for i, ch := range batch {
+		if _, isFreeze := ch.(*freezeChange); isFreeze && results[i].Err != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func decideAll(b *books, batch []change) []groupcommit.Result[outcome] {
@@ -141,19 +158,23 @@ func (c *Carts) freeze(ctx context.Context, holds []hold) []groupcommit.Result[o
 // whose products could be looked up. errUnseen is the answer for a cart that has grown meanwhile.
 func (c *Carts) freezeOnce(ctx context.Context, holds []hold) []groupcommit.Result[outcome] {
 	results := make([]groupcommit.Result[outcome], len(holds))
-	subjects := make([]subject, len(holds))
+	clients, checkouts := make([]string, len(holds)), make([]string, len(holds))
 	for i, h := range holds {
-		subjects[i] = h.touches()
+		clients[i], checkouts[i] = h.client, h.checkout
 	}
-	views := c.views.DoAll(ctx, subjects)
-	offers, lookErr := c.shop.offers(ctx, unpriced(views))
+	views := c.views.DoAll(ctx, clients)
+	offers, lookErr := c.shop.offers(ctx, productsIn(views))
+	var heard map[string]bool
+	if lookErr != nil { // a freeze that is asked for once more needs no prices
+		heard, _ = c.heardOf(ctx, checkouts) //nolint:errcheck // then all of them are asked for again
+	}
 	var changes []change
 	var of []int // whose change each is
 	for i, v := range views {
 		switch {
 		case v.Err != nil:
 			results[i].Err = fmt.Errorf("cart: %w", v.Err)
-		case lookErr != nil && !v.Value.heard: // one that was heard of needs no prices
+		case lookErr != nil && !heard[checkouts[i]]:
 			results[i].Err = fmt.Errorf("products: %w", lookErr)
 		default:
 			changes, of = append(changes, &freezeChange{holds[i], offers, len(v.Value.lines)}), append(of, i)
@@ -165,12 +186,8 @@ func (c *Carts) freezeOnce(ctx context.Context, holds []hold) []groupcommit.Resu
 	return results
 }
 
-// unpriced lists the products in carts that have not left for their checkout yet.
-func unpriced(views []groupcommit.Result[view]) (ids []string) {
+func productsIn(views []groupcommit.Result[view]) (ids []string) {
 	for _, v := range views {
-		if v.Value.heard {
-			continue
-		}
 		for _, l := range v.Value.lines {
 			ids = append(ids, l.product)
 		}

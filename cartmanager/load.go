@@ -15,11 +15,17 @@ import (
 	"cartwright/proto/faultpb"
 )
 
-// load locks the carts that a batch touches and reads everything that its changes decide on. The
-// row of a cart is the lock of all that belongs to its client: lines, freezes and jobs.
-func load(ctx context.Context, tx *sql.Tx, batch []change) (*books, error) {
-	clients, checkouts, jobIDs := subjects(batch)
+// load locks the carts that a batch touches and reads everything that its changes decide on; what
+// is most likely new, only when told to look. The row of a cart is the lock of all that belongs to
+// its client: lines, freezes and jobs.
+func load(ctx context.Context, tx *sql.Tx, batch []change, look bool) (*books, error) {
+	clients, checkouts, jobIDs := subjects(batch, look)
 	b := &books{now: time.Now().UTC(), carts: map[string]*cart{}, freezes: map[string]*freeze{}, done: map[string]*doneJob{}}
+	for _, ch := range batch {
+		if id := ch.touches().checkout; id != "" {
+			b.freezes[id] = &freeze{}
+		}
+	}
 	if err := lockCarts(ctx, tx, b, clients); err != nil {
 		return nil, fmt.Errorf("carts: %w", err)
 	}
@@ -37,15 +43,15 @@ func load(ctx context.Context, tx *sql.Tx, batch []change) (*books, error) {
 
 // subjects lists what a batch touches, each once and sorted: two batches that lock in one order
 // never wait for each other in a circle.
-func subjects(batch []change) (clients, checkouts, jobIDs []string) {
+func subjects(batch []change, all bool) (clients, checkouts, jobIDs []string) {
 	c, f, j := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, ch := range batch {
 		s := ch.touches()
 		c[s.client] = true
-		if s.checkout != "" {
+		if s.checkout != "" && (all || !s.isNew) {
 			f[s.checkout] = true
 		}
-		if s.job != "" {
+		if s.job != "" && (all || !s.isNew) {
 			j[s.job] = true
 		}
 	}
@@ -120,9 +126,6 @@ func loadLines(ctx context.Context, tx *sql.Tx, b *books, clients []string) erro
 func loadFreezes(ctx context.Context, tx *sql.Tx, b *books, checkouts []string) error {
 	if len(checkouts) == 0 {
 		return nil
-	}
-	for _, id := range checkouts {
-		b.freezes[id] = &freeze{}
 	}
 	rows, err := tx.QueryContext(ctx, `
 		SELECT    f.checkout_id, f.client_id, f.state, l.product_id, l.name, l.quantity, l.unit_price_minor, l.currency

@@ -16,56 +16,45 @@ import (
 type view struct {
 	lines   []line    // in the order in which they came in
 	updated time.Time // zero when nothing was ever in it
-	heard   bool      // of the checkout that was asked about
 }
 
 // view shows a client's cart; an empty one for a client who has none.
 func (c *Carts) view(ctx context.Context, client string) (view, error) {
-	return c.views.Do(ctx, subject{client: client})
+	return c.views.Do(ctx, client)
 }
 
-// look reads the carts, and the checkouts if any, that a batch asks about.
-func (c *Carts) look(ctx context.Context, batch []subject) ([]groupcommit.Result[view], error) {
-	clients, checkouts := map[string]*view{}, map[string]bool{}
-	for _, s := range batch {
-		clients[s.client] = &view{}
-		if s.checkout != "" {
-			checkouts[s.checkout] = false
-		}
+// look reads the carts of a batch of clients.
+func (c *Carts) look(ctx context.Context, clients []string) ([]groupcommit.Result[view], error) {
+	carts := map[string]*view{}
+	for _, client := range clients {
+		carts[client] = &view{}
 	}
-	// Heard of first: a freeze in between shows as a cart without lines, and is found by its ID.
-	if err := c.lookForFreezes(ctx, checkouts); err != nil {
+	if err := c.lookIntoCarts(ctx, carts); err != nil {
 		return nil, store.Classify(err)
 	}
-	if err := c.lookIntoCarts(ctx, clients); err != nil {
-		return nil, store.Classify(err)
-	}
-	results := make([]groupcommit.Result[view], len(batch))
-	for i, s := range batch {
-		results[i].Value = *clients[s.client]
-		results[i].Value.heard = checkouts[s.checkout]
+	results := make([]groupcommit.Result[view], len(clients))
+	for i, client := range clients {
+		results[i].Value = *carts[client]
 	}
 	return results, nil
 }
 
-func (c *Carts) lookForFreezes(ctx context.Context, heard map[string]bool) error {
-	if len(heard) == 0 {
-		return nil
-	}
-	ids := slices.Collect(maps.Keys(heard))
-	rows, err := c.db.QueryContext(ctx, "SELECT checkout_id FROM freezes WHERE checkout_id IN "+store.In(len(ids)), store.Args(ids)...)
+// heardOf tells which of the checkouts have frozen or thawed before.
+func (c *Carts) heardOf(ctx context.Context, checkouts []string) (heard map[string]bool, err error) {
+	rows, err := c.db.QueryContext(ctx, "SELECT checkout_id FROM freezes WHERE checkout_id IN "+store.In(len(checkouts)), store.Args(checkouts)...)
 	if err != nil {
-		return err
+		return nil, store.Classify(err)
 	}
 	defer rows.Close()
+	heard = map[string]bool{}
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {
-			return err
+			return nil, err
 		}
 		heard[id] = true
 	}
-	return rows.Err()
+	return heard, store.Classify(rows.Err())
 }
 
 // lookIntoCarts reads cart and lines with one statement, so that both are of one moment.
