@@ -38,6 +38,8 @@ type Books struct {
 	ToldLater int `json:"toldLater"` // 202
 	ToldNo    int `json:"toldNo"`    // 4xx
 	ToldElse  int `json:"toldElse"`  // not asked, not answered, or told to ask again
+
+	onItsWay bool // a job that was accepted has no order yet
 }
 
 // right tells whether nothing is wrong.
@@ -65,7 +67,7 @@ func (b *bench) audit(ctx context.Context) error {
 		if err := b.compareOrders(ctx, books); err != nil {
 			return err
 		}
-		if books.Lost == 0 || time.Since(began) > lostLimit || !pause(ctx, quietEvery) {
+		if !books.onItsWay || time.Since(began) > lostLimit || !pause(ctx, quietEvery) {
 			break
 		}
 	}
@@ -166,6 +168,7 @@ func (b *bench) compareOrder(books *Books, cart int, state string) {
 		books.ToldLater++
 		if state == "" {
 			books.Lost++
+			books.onItsWay = true
 		}
 	case b.gen.answers.refused(told):
 		books.ToldNo++

@@ -91,6 +91,23 @@ func TestTheBooksTellWhatWasWrong(t *testing.T) {
 	}
 }
 
+// An accepted job that has no order yet is waited for, and a confirmed one is not.
+func TestAnAcceptedJobMayBeOnItsWay(t *testing.T) {
+	t.Parallel()
+	b := &bench{run: "bench-run", gen: &generator{answers: newAnswers("bench-run")}, told: []answer{accepted, success}}
+	for cart, want := range []bool{true, false} {
+		var books Books
+		b.compareOrder(&books, cart, "")
+		if books.Lost != 1 || books.onItsWay != want {
+			t.Errorf("told %s: %+v", b.gen.answers.name(b.told[cart]), books)
+		}
+		books = Books{}
+		if b.compareOrder(&books, cart, "placed"); books.Lost != 0 || books.onItsWay {
+			t.Errorf("told %s, and placed: %+v", b.gen.answers.name(b.told[cart]), books)
+		}
+	}
+}
+
 // auditor is a run that is over: clients 0 and 1 were told that they have paid, and client 2 no.
 func auditor(t *testing.T, dsn string) *bench {
 	t.Helper()
