@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"cartwright/internal/messaging"
+	"cartwright/internal/store"
 	"cartwright/jobs"
 )
 
@@ -36,7 +37,7 @@ func backlog(ctx context.Context, b *bench) error {
 // of them is done.
 func (b *bench) phaseOfBacklog(ctx context.Context, from int) error {
 	var queued time.Time
-	depth := 0
+	var depth, unfinished int
 	_, err := b.phase(ctx, "jobs queued", func() (m Measure, err error) {
 		err = b.whilePaused(ctx, func() error {
 			r, err := b.buy(ctx, load{what: "jobs", n: b.jobs, hands: b.buyers, ask: func(i int, r *fasthttp.Request) {
@@ -44,27 +45,38 @@ func (b *bench) phaseOfBacklog(ctx context.Context, from int) error {
 				r.Header.Set("Prefer", "respond-async")
 			}}, from)
 			m = b.gen.answers.measure("jobs queued", r.samples, r.took)
-			if err == nil {
-				depth, err = b.depth(ctx)
+			if err != nil {
+				return err
 			}
+			queued = time.Now()
+			unfinished, err = b.unfinished(ctx)
+			if err != nil {
+				return err
+			}
+			depth, err = b.depth(ctx)
 			return err
 		})
 		if err != nil {
 			return m, err
 		}
-		queued = time.Now()
 		return m, b.drained(ctx, depth)
 	})
 	if err != nil {
 		return err
 	}
 	took := time.Since(queued)
-	b.report.fact("jobs on the queue when the last was accepted", float64(depth), "")
-	b.report.fact("drained after", took.Seconds(), "s")
-	if depth > 0 {
-		b.report.fact("worked off from then on", float64(depth)/took.Seconds(), "jobs/s")
-	}
+	b.report.fact("jobs that had no end yet when the last was accepted", float64(unfinished), "")
+	b.report.fact("of them on the queue, and the others in workers' hands", float64(depth), "")
+	b.report.fact("worked off after", took.Seconds(), "s")
+	b.report.fact("that is", float64(unfinished)/took.Seconds(), "jobs/s")
 	return nil
+}
+
+// unfinished is how many of the run's checkouts have no end yet.
+func (b *bench) unfinished(ctx context.Context) (int, error) {
+	ended := 0
+	err := b.db.QueryRowContext(ctx, b.sql("SELECT COUNT(*) FROM {checkouts}.orders WHERE client_id LIKE ? AND state IN ('placed', 'failed')"), b.run+"-c%").Scan(&ended)
+	return len(b.told) - ended, store.Classify(err)
 }
 
 // whilePaused is where the queue is to be paused, and set going again after do. There is no such
@@ -76,7 +88,7 @@ func (b *bench) whilePaused(_ context.Context, do func() error) error { return d
 func (b *bench) drained(ctx context.Context, deepest int) error {
 	left := deepest
 	var done atomic.Int64
-	stop := b.progress.follow("worked off", deepest, func() int { return int(done.Load()) })
+	stop := b.progress.follow("taken from the queue", deepest, func() int { return int(done.Load()) })
 	defer stop()
 	for limit := time.Now().Add(quietLimit); left > 0; done.Store(int64(deepest - left)) {
 		if !pause(ctx, drainLook) {

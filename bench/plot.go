@@ -113,10 +113,10 @@ func drawLatencies(title string, m Measure) string {
 	}
 	edge := func(i int) float64 { return math.Pow(10, float64(first+i)/barsEach) }
 	c := newChart(title, "milliseconds", axis{from: edge(0), to: edge(len(shares)), log: true}, axis{to: highest * 1.1})
-	for v := math.Pow(10, math.Ceil(math.Log10(edge(0)))); v <= edge(len(shares)); v *= 10 {
+	for decade := math.Floor(math.Log10(edge(0))); math.Pow(10, decade) <= edge(len(shares)); decade++ {
 		for _, step := range []float64{1, 2, 5} {
-			if v*step <= edge(len(shares)) {
-				c.markX(v*step, fmt.Sprint(v*step))
+			if v := step * math.Pow(10, decade); v >= edge(0) && v <= edge(len(shares)) {
+				c.markX(v, fmt.Sprintf("%.3g", v))
 			}
 		}
 	}
@@ -126,9 +126,10 @@ func drawLatencies(title string, m Measure) string {
 		left, right, top := c.x.pixel(edge(i)), c.x.pixel(edge(i+1)), c.y.pixel(s)
 		fmt.Fprintf(c, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#4a7ab5"/>`+"\n", left, top, right-left-1, c.y.at-top)
 	}
-	for name, v := range map[string]float64{"p50": m.P50, "p99": m.P99, "p99.9": m.P999} {
-		c.line(c.x.pixel(v), c.y.at, c.x.pixel(v), c.y.end, `stroke="#b5484a" stroke-dasharray="4 3"`)
-		c.text(c.x.pixel(v), plotTop-2, "middle", name)
+	for i, v := range []float64{m.P50, m.P99, m.P999} {
+		x := c.x.pixel(v)
+		c.line(x, c.y.at, x, c.y.end, `stroke="#b5484a" stroke-dasharray="4 3"`)
+		c.text(x-4, plotTop+float64(12*(i+1)), "end", []string{"p50", "p99", "p99.9"}[i]) // one below the other, as they may be close
 	}
 	return c.end()
 }

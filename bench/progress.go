@@ -35,8 +35,8 @@ func (p progress) follow(what string, total int, done func() int) (stop func()) 
 	if p.bar {
 		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(what),
 			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionClearOnFinish())
-		every, show = barEvery, func() { bar.Set(done()) }    //nolint:errcheck // only a picture
-		finish = func() { bar.Finish(); fmt.Fprintln(p.out) } //nolint:errcheck // only a picture
+		every, show = barEvery, func() { bar.Set(done()) } //nolint:errcheck // only a picture
+		finish = func() { bar.Finish() }                   //nolint:errcheck // only a picture
 	}
 	ended, left := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -161,25 +161,45 @@ func (r *Report) answers() table {
 	return t
 }
 
-// costs is the table of processor time and memory of the last phase that was watched: its
-// requests are the checkouts.
+// costs is the table of what each process spent, by load.
 func (r *Report) costs() table {
-	t := table{}
+	t, sum, watched := table{head: []string{"CPU s for 1,000"}}, []string{"all but the " + generatorName}, 0
 	for _, p := range r.Phases {
 		if len(p.Costs) == 0 {
 			continue
 		}
-		t = table{head: []string{"process", "CPU s for 1,000 " + p.Name, "CPU s", "peak MB"}}
-		sum := 0.0
-		for _, c := range p.Costs {
-			t.add(c.Process, fmt.Sprintf("%.3f", c.PerThousand), fmt.Sprintf("%.2f", c.CPUSeconds), fmt.Sprintf("%.0f", c.PeakMB))
+		all := 0.0
+		for i, c := range p.Costs {
+			if watched == 0 {
+				t.add(c.Process)
+			}
+			t.rows[i] = append(t.rows[i], fmt.Sprintf("%.3f", c.PerThousand))
 			if c.Process != generatorName {
-				sum += c.PerThousand
+				all += c.PerThousand
 			}
 		}
-		t.add("all but the "+generatorName, fmt.Sprintf("%.3f", sum), "", "")
+		watched++
+		t.head, sum = append(t.head, p.Name), append(sum, fmt.Sprintf("%.3f", all))
 	}
+	if watched == 0 {
+		return table{}
+	}
+	t.head = append(t.head, "peak MB")
+	for i := range t.rows {
+		t.rows[i] = append(t.rows[i], fmt.Sprintf("%.0f", r.peak(i)))
+	}
+	t.add(append(sum, "")...)
 	return t
+}
+
+// peak is the most memory that the i-th of the processes had under any load.
+func (r *Report) peak(i int) (most float64) {
+	for _, p := range r.Phases {
+		if i < len(p.Costs) {
+			most = max(most, p.Costs[i].PeakMB)
+		}
+	}
+	return most
 }
 
 func (r *Report) batches() table {

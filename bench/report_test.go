@@ -38,7 +38,7 @@ func TestThePageHasFiguresCommandsAndPlots(t *testing.T) {
 	text := read(t, page)
 	for _, want := range []string{
 		"## hot\n\nBuys & sells.\n", "./setup.sh bench hot", "| checkouts | 1001 | 1.00 | 1001 | 26.", "1000 × 200, 1 × 409 … is sold out",
-		"| inventory | 2.000 | 2.00 | 30 |", "| all but the generator | 2.000 |", "| checkouts | inventory | reserve | 10 | 640 | 64.0 |",
+		"| CPU s for 1,000 | checkouts | peak MB |", "| inventory | 2.000 | 30 |", "| all but the generator | 2.000 |", "| checkouts | inventory | reserve | 10 | 640 | 64.0 |",
 		"- sold: 12.5 units", "oversold: 0, duplicates: 0, lost: 0; all balances agree", "A note.", "![hot-checkouts](figures/hot-checkouts.svg)", "![ladder](figures/ladder.svg)",
 	} {
 		if !strings.Contains(text, want) {

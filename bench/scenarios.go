@@ -230,6 +230,7 @@ func mixed(ctx context.Context, b *bench) error {
 		adds = b.gen.answers.measure("adds", a, r.took)
 		return b.offered(b.gen.answers.measure("checkouts", c, r.took)), err
 	})
+	b.report.note("What a checkout cost here includes its %d adds.", addsEach)
 	b.report.fact("adds for each checkout", float64(adds.Requests)/float64(max(1, checkouts.Requests)), "")
 	b.report.Phases = append([]Phase{{Measure: adds}}, b.report.Phases...)
 	return err
