@@ -370,6 +370,7 @@ in_compose() {
       find_go || have go || install_packages golang-go ca-certificates
       build
       eval "$(compose_env)"
+      note_commit
       exec "$program" "$command" "$@"
       ;;
   esac
@@ -389,12 +390,20 @@ in_native() {
       local settings
       settings=$("$program" env)
       eval "$settings"
+      note_commit
       ;;
   esac
   exec "$program" "$command" "$@"
 }
 
 # ---------------------------------------------------------------- both
+
+# note_commit tells reports which version of the program they are of, where git knows.
+note_commit() {
+  local commit
+  commit=$(git -C "$root" describe --always --dirty --abbrev=12 2>/dev/null || true)
+  [ -z "$commit" ] || export CARTWRIGHT_COMMIT=$commit
+}
 
 # choose prints how the shop runs: as asked for, else as it did before, else by what is there.
 choose() {

@@ -23,6 +23,7 @@ type Settings struct {
 	AdminDSN  string `env:"ADMIN_DSN" help:"an account that may write to all databases, for bench growth"`
 	AMQPURL   string `env:"AMQP_URL" help:"RabbitMQ with an administrator's account, for bench backlog"`
 	Namespace string `env:"NAMESPACE" help:"put before the name of every database, queue and exchange, so that two shops can share servers"`
+	Commit    string `env:"COMMIT" envDefault:"unknown" help:"the version of the program, for bench's report"`
 }
 
 // Command is the bench as a command: where it writes, what its settings are, and how it finds the

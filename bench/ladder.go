@@ -30,7 +30,7 @@ func ladder(ctx context.Context, b *bench) error {
 			return err
 		}
 		b.report.Phases = append(b.report.Phases, Phase{Measure: m})
-		if m.P99 > float64(b.limit)/float64(time.Millisecond) || !m.allOK() {
+		if m.P99 > ms(b.limit) || !m.allOK() {
 			break
 		}
 		knee = rate

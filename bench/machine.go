@@ -3,7 +3,6 @@ package bench
 import (
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 )
@@ -17,25 +16,18 @@ type Machine struct {
 	Go       string  `json:"go"`
 	Database string  `json:"database"`
 	Broker   string  `json:"broker"`
-	Commit   string  `json:"commit"` // of the program that made the load
+	Commit   string  `json:"commit"` // as the settings tell it
 }
 
 const unknown = "unknown"
 
 // thisMachine reads what Linux tells. What it does not tell is unknown.
 func thisMachine() Machine {
-	m := Machine{CPU: lineOf("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Kernel: unknown, Go: runtime.Version(), Commit: unknown}
+	m := Machine{CPU: lineOf("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Kernel: unknown, Go: runtime.Version()}
 	kB, _ := strconv.ParseFloat(strings.TrimSuffix(lineOf("/proc/meminfo", "MemTotal"), " kB"), 64)
 	m.MemoryGB = kB / (1 << 20)
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(text))
-	}
-	if info, is := debug.ReadBuildInfo(); is {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				m.Commit = s.Value
-			}
-		}
 	}
 	return m
 }

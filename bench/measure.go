@@ -45,17 +45,19 @@ func (a *answers) measure(name string, samples []sample, took time.Duration) Mea
 		}
 		m.Requests++
 		m.Answers[a.name(s.answer)]++
+		m.Max = max(m.Max, ms(s.took))
 		h.RecordValue(min(int64(s.took), latencyMax)) //nolint:errcheck // it is within the histogram's limits
 	}
 	if m.Requests == 0 {
 		return m
 	}
 	m.Rate = float64(m.Requests) / max(took.Seconds(), 1e-9)
-	ms := func(v int64) float64 { return float64(v) / float64(time.Millisecond) }
-	m.P50, m.P90, m.P99, m.P999 = ms(h.ValueAtQuantile(50)), ms(h.ValueAtQuantile(90)), ms(h.ValueAtQuantile(99)), ms(h.ValueAtQuantile(99.9))
-	m.Max = ms(h.Max())
+	at := func(percent float64) float64 { return ms(time.Duration(h.ValueAtQuantile(percent))) }
+	m.P50, m.P90, m.P99, m.P999 = at(50), at(90), at(99), at(99.9)
 	return m
 }
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // allOK tells whether every request was answered 200.
 func (m Measure) allOK() bool { return m.Answers["200"] == m.Requests }

@@ -153,7 +153,7 @@ func latencyShares(h *hdrhistogram.Histogram) (shares []float64, first int) {
 
 // drawLadder draws the latencies of each step, with the limit.
 func drawLadder(steps []Phase, limit time.Duration) string {
-	top := 2 * float64(limit) / float64(time.Millisecond) // a step far beyond must not flatten the others
+	top := 2 * ms(limit) // a step far beyond must not flatten the others
 	last := steps[len(steps)-1].Offered
 	c := newChart("ladder: latency at each rate, in ms; p50 blue, p99 red, limit grey", "checkouts offered a second",
 		axis{to: float64(last) * 1.05}, axis{to: top})

@@ -137,13 +137,13 @@ func (r *Report) measures() table {
 	t := table{head: []string{"load", "requests", "seconds", "per second", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms"}}
 	for _, p := range r.Phases {
 		t.add(p.Name, fmt.Sprint(p.Requests), fmt.Sprintf("%.2f", p.Seconds), fmt.Sprintf("%.0f", p.Rate),
-			ms(p.P50), ms(p.P90), ms(p.P99), ms(p.P999), ms(p.Max))
+			digits3(p.P50), digits3(p.P90), digits3(p.P99), digits3(p.P999), digits3(p.Max))
 	}
 	return t
 }
 
-// ms writes milliseconds with three digits or so.
-func ms(v float64) string {
+// digits3 writes milliseconds with three digits or so.
+func digits3(v float64) string {
 	switch {
 	case v < 10:
 		return fmt.Sprintf("%.2f", v)

@@ -67,6 +67,7 @@ func (c Command) open(ctx context.Context, set Settings, o options) (*bench, err
 	}
 	b.inside = inside{processes: ofThisShop(running, b.gen.client.Addr)}
 	b.report = &Report{Began: time.Now().UTC(), Run: b.run, Machine: thisMachine()}
+	b.report.Machine.Commit = set.Commit
 	b.report.Machine.Database, b.report.Machine.Broker, err = stage.Versions(ctx, set.DSN, set.AMQPURL)
 	if err != nil {
 		return nil, err
