@@ -6,6 +6,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -78,7 +79,7 @@ func (c Command) Run(ctx context.Context, args []string) error {
 // runScenario runs one scenario and prints its report.
 func (c Command) runScenario(ctx context.Context, s scenario, args []string) error {
 	o, err := parseOptions(s, args)
-	if errors.Is(err, errHelp) {
+	if errors.Is(err, flag.ErrHelp) {
 		c.scenarioHelp(s)
 		return nil
 	}
@@ -94,11 +95,11 @@ func (c Command) runScenario(ctx context.Context, s scenario, args []string) err
 			return fmt.Errorf("bench %s: %w", s.name, err)
 		}
 	}
-	print := report.text
+	write := report.text
 	if o.json {
-		print = report.json
+		write = report.json
 	}
-	if err := print(c.Out); err != nil {
+	if err := write(c.Out); err != nil {
 		return err
 	}
 	return report.wrong()

@@ -56,10 +56,8 @@ const (
 	limitMax = 30 * time.Second // beyond, the gateway has answered 202 long ago
 )
 
-// errHelp says that help was asked for.
-var errHelp = flag.ErrHelp
-
 // parseOptions reads a scenario's flags. --small changes the defaults, and not what is chosen.
+// Errors: flag.ErrHelp, when help is asked for.
 func parseOptions(s scenario, args []string) (options, error) {
 	o := s.defaults
 	if slices.Contains(args, "--small") || slices.Contains(args, "-small") {
@@ -78,7 +76,7 @@ func parseOptions(s scenario, args []string) (options, error) {
 	flags.StringVar(&o.plot, "plot", "", "")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return o, errHelp
+			return o, err
 		}
 		return o, fmt.Errorf("%w (see %s --help)", err, flags.Name())
 	}

@@ -68,7 +68,7 @@ var scenarios = []scenario{
 	},
 	{
 		name: "growth", does: "the same load before and after millions of finished orders are put into the databases",
-		tells:    "The orders stay, so use a shop that can be thrown away. Five million take a quarter of an hour and some 5 GB.",
+		tells:    "The orders stay, so use a shop that can be thrown away. Five million take about ten minutes and 10 GB.",
 		example:  "--rows 100000",
 		flags:    []string{"buyers", "rate", "checkouts", "seconds", "warmup", "products", "rows"},
 		defaults: options{buyers: 256, checkouts: 20_000, warmup: 2, products: 10_000, rows: 5_000_000},
