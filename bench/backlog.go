@@ -19,7 +19,7 @@ const drainLook = 200 * time.Millisecond
 
 // backlog queues checkouts faster than they are worked off, and times how long that takes.
 func backlog(ctx context.Context, b *bench) error {
-	if err := b.shelve(ctx, 0, b.products, plenty); err != nil {
+	if err := b.shelve(ctx, b.products, plenty); err != nil {
 		return err
 	}
 	from := b.newCarts(b.jobs)

@@ -7,7 +7,7 @@ import (
 
 // flash sells a product of which there is far too little.
 func flash(ctx context.Context, b *bench) error {
-	if err := b.shelve(ctx, 0, 1, int64(b.stock)); err != nil {
+	if err := b.shelve(ctx, 1, int64(b.stock)); err != nil {
 		return err
 	}
 	from := b.newCarts(b.checkouts)

@@ -12,7 +12,7 @@ const stepsMax = 100
 // ladder raises the rate step by step until the p99 passes the limit or an answer is no 200. The
 // knee is the last step before.
 func ladder(ctx context.Context, b *bench) error {
-	if err := b.shelve(ctx, 0, b.products, plenty); err != nil {
+	if err := b.shelve(ctx, b.products, plenty); err != nil {
 		return err
 	}
 	if err := b.rung(ctx, b.rate, time.Duration(b.warmup)*time.Second, nil); err != nil {

@@ -40,11 +40,11 @@ type number struct {
 // machine can do, and low enough that a slip of the finger does not fill its disk.
 var numbers = []number{
 	{"buyers", 1, handsMax, "buyers at a time, each with one request in hand", func(o *options) *int { return &o.buyers }},
-	{"rate", 0, 50_000, "checkouts due a second, at fixed times, whatever the answers do; 0 lets --buyers ask one after the other. Carts are filled by --buyers either way", func(o *options) *int { return &o.rate }},
+	{"rate", 0, 50_000, "checkouts due a second, at fixed times, whatever the answers do", func(o *options) *int { return &o.rate }},
 	{"step", 1, 50_000, "by how many checkouts a second the rate is raised", func(o *options) *int { return &o.step }},
-	{"checkouts", 1, 2_000_000, "checkouts to make", func(o *options) *int { return &o.checkouts }},
+	{"checkouts", 1, checkoutsMax, "checkouts to make", func(o *options) *int { return &o.checkouts }},
 	{"seconds", 0, 3600, "how long checkouts are made at most; 0 makes all of them, and with --rate 10 seconds' worth", func(o *options) *int { return &o.seconds }},
-	{"warmup", 0, 60, "seconds of checkouts before those that count, at most a tenth of them", func(o *options) *int { return &o.warmup }},
+	{"warmup", 0, 60, "seconds of checkouts before those that count; without --rate, at most a tenth of them", func(o *options) *int { return &o.warmup }},
 	{"products", 1, 100_000, "products that are bought", func(o *options) *int { return &o.products }},
 	{"stock", 1, 1_000_000, "units of the product", func(o *options) *int { return &o.stock }},
 	{"rows", 1000, 50_000_000, "finished orders that are put into the databases between the two loads", func(o *options) *int { return &o.rows }},
@@ -52,8 +52,9 @@ var numbers = []number{
 }
 
 const (
-	limitMin = time.Millisecond
-	limitMax = 30 * time.Second // beyond, the gateway has answered 202 long ago
+	checkoutsMax = 2_000_000 // what is remembered of them still fits into memory
+	limitMin     = time.Millisecond
+	limitMax     = 30 * time.Second // beyond, the gateway has answered 202 long ago
 )
 
 // parseOptions reads a scenario's flags. --small changes the defaults, and not what is chosen.
@@ -83,15 +84,22 @@ func parseOptions(s scenario, args []string) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q (see %s --help)", flags.Arg(0), flags.Name())
 	}
-	return o.sensible(), errors.Join(o.faults(s)...)
+	o = o.sensible()
+	return o, errors.Join(o.faults(s)...)
 }
 
 // faults are the flags out of their limits, all of them.
 func (o options) faults(s scenario) (faults []error) {
 	for _, n := range s.numbers() {
+		if n.name == "checkouts" && o.rate > 0 {
+			continue // they follow from the rate, see below
+		}
 		if v := *n.of(&o); v < n.min || v > n.max {
 			faults = append(faults, fmt.Errorf("--%s is %d, want %d to %d", n.name, v, n.min, n.max))
 		}
+	}
+	if o.rate > 0 && o.checkouts > checkoutsMax {
+		faults = append(faults, fmt.Errorf("--rate %d for --seconds %d makes %d checkouts, want %d at most", o.rate, o.seconds, o.checkouts, checkoutsMax))
 	}
 	if s.takes("step") && o.rate == 0 {
 		faults = append(faults, errors.New("--rate is 0, want at least 1 for the first step"))

@@ -32,6 +32,9 @@ func TestEveryFaultOfTheFlagsIsTold(t *testing.T) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
 	}
+	if _, err := parseOptions(named(t, "hot"), []string{"--rate", "10000", "--seconds", "3600"}); err == nil || !strings.Contains(err.Error(), "makes 36000000 checkouts") {
+		t.Errorf("a year's load: %v", err)
+	}
 	for _, args := range [][]string{{"--rows", "5"}, {"--buyers", "many"}, {"more"}} {
 		if _, err := parseOptions(named(t, "spread"), args); err == nil || !strings.Contains(err.Error(), "--help") {
 			t.Errorf("%v: %v", args, err)

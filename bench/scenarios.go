@@ -23,7 +23,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{
 		name: "spread", does: "many products, one in each cart: what a shop is like on most days",
-		tells:    "Carts are filled, which is measured as adds, and then checked out.",
+		tells:    "Carts are filled, which is measured as adds, and then checked out. Each buyer asks again when\nanswered; with --rate, checkouts are due at fixed times instead.",
 		example:  "--buyers 64 --checkouts 5000",
 		flags:    []string{"buyers", "rate", "checkouts", "seconds", "warmup", "products"},
 		defaults: options{buyers: 256, checkouts: 20_000, warmup: 2, products: 10_000},
@@ -113,7 +113,7 @@ func (s scenario) missing(set Settings) string {
 // sales of one run apart.
 func (b *bench) sale(ctx context.Context, when string, products int) error {
 	if len(b.received) == 0 {
-		if err := b.shelve(ctx, 0, products, plenty); err != nil {
+		if err := b.shelve(ctx, products, plenty); err != nil {
 			return err
 		}
 	}
@@ -200,7 +200,7 @@ const (
 
 // mixed lets browsers fill carts that nobody buys, while others check theirs out.
 func mixed(ctx context.Context, b *bench) error {
-	if err := b.shelve(ctx, 0, b.products+1, plenty); err != nil {
+	if err := b.shelve(ctx, b.products+1, plenty); err != nil {
 		return err
 	}
 	warm := b.warmCarts()

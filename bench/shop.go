@@ -96,21 +96,19 @@ func (g *generator) write(r *fasthttp.Request, method, path, key string, body []
 	}
 }
 
-func (b *bench) product(p int) string { return b.run + "-p" + strconv.Itoa(p) }
-func (b *bench) client(cart int) string {
-	return b.run + "-c" + strconv.Itoa(cart)
-}
+func (b *bench) product(p int) string   { return b.run + "-p" + strconv.Itoa(p) }
+func (b *bench) client(cart int) string { return b.run + "-c" + strconv.Itoa(cart) }
 
 func (b *bench) staff(r *fasthttp.Request, method, path, key string, body []byte) {
 	b.gen.write(r, method, path, key, body)
 	r.Header.Set("Authorization", "Bearer "+b.set.StaffKey)
 }
 
-// shelve makes products from number from on, with that many units of each.
-func (b *bench) shelve(ctx context.Context, from, n int, units int64) error {
+// shelve makes n products, with that many units of each.
+func (b *bench) shelve(ctx context.Context, n int, units int64) error {
 	put := func(i int, r *fasthttp.Request) {
-		body := fmt.Sprintf(`{"name":"Product %d of the bench","price":{"amount":%d,"currency":"%s"},"active":true}`, from+i, unitPrice, currency)
-		b.staff(r, "PUT", "/v1/products/"+b.product(from+i), "", []byte(body))
+		body := fmt.Sprintf(`{"name":"Product %d of the bench","price":{"amount":%d,"currency":"%s"},"active":true}`, i, unitPrice, currency)
+		b.staff(r, "PUT", "/v1/products/"+b.product(i), "", []byte(body))
 	}
 	code, said, err := b.gen.one(func(r *fasthttp.Request) { put(0, r) })
 	switch {
@@ -127,11 +125,11 @@ func (b *bench) shelve(ctx context.Context, from, n int, units int64) error {
 		return err
 	}
 	err = b.all(ctx, load{what: "stock", n: n, ask: func(i int, r *fasthttp.Request) {
-		product := b.product(from + i)
+		product := b.product(i)
 		b.staff(r, "POST", "/v1/products/"+product+"/stock", product, fmt.Appendf(nil, `{"delta":%d,"kind":"finite"}`, units))
 	}})
 	for i := range n {
-		b.received[b.product(from+i)] = units
+		b.received[b.product(i)] = units
 	}
 	return err
 }
