@@ -25,6 +25,8 @@ Usage: ./setup.sh [command] [argument ...]
   demo                              place one more order
   verify                            recompute every balance; exit status 1 if one differs
   queues                            what waits on each queue
+  bench [scenario] [flag ...]       load it, and tell how fast it is and whether it was right;
+                                    bench --help lists the scenarios
   down                              stop what up has started, and only that; data is kept
   reset [--yes]                     stop it and remove its data for good; asks first
   test [argument of go test ...]    gofmt, go vet and all tests with the race detector, against
@@ -364,10 +366,11 @@ in_compose() {
     env) compose_env ;;
     reset) compose_reset "$@" ;;
     demo) compose_demo ;;
-    verify | queues)
+    verify | queues | bench)
       find_go || have go || install_packages golang-go ca-certificates
       build
       eval "$(compose_env)"
+      note_commit
       exec "$program" "$command" "$@"
       ;;
   esac
@@ -383,16 +386,24 @@ in_native() {
     *) [ -x "$program" ] || die "there is no shop here yet: start one with up" ;;
   esac
   case $command in
-    demo | verify | queues)
+    demo | verify | queues | bench)
       local settings
       settings=$("$program" env)
       eval "$settings"
+      note_commit
       ;;
   esac
   exec "$program" "$command" "$@"
 }
 
 # ---------------------------------------------------------------- both
+
+# note_commit tells reports which version of the program they are of, where git knows.
+note_commit() {
+  local commit
+  commit=$(git -C "$root" describe --always --dirty --abbrev=12 2>/dev/null || true)
+  [ -z "$commit" ] || export CARTWRIGHT_COMMIT=$commit
+}
 
 # choose prints how the shop runs: as asked for, else as it did before, else by what is there.
 choose() {
@@ -498,7 +509,7 @@ main() {
       ;;
   esac
   case $command in
-    up | down | status | logs | env | reset | demo | verify | queues | test) ;;
+    up | down | status | logs | env | reset | demo | verify | queues | bench | test) ;;
     *) die "there is no command $command; ./setup.sh help lists them" ;;
   esac
   case ${1:-} in -h | --help)

@@ -25,7 +25,7 @@ const (
 // Settings of the demo.
 type Settings struct {
 	logging.Settings
-	URL      string `env:"URL" envDefault:"http://127.0.0.1:5003" help:"where the shop's gateway is, for demo"`
+	URL      string `env:"URL" envDefault:"http://127.0.0.1:5003" help:"where the shop's gateway is, for demo and bench"`
 	StaffKey string `env:"STAFF_KEY,required" help:"opens the staff routes: at least 16 characters; without it they are off"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 
@@ -30,6 +31,14 @@ const lockSeconds = 60
 
 // Databases lists them all.
 func Databases() []string { return []string{Inventory, Carts, Checkouts, Payments, Catalogue} }
+
+// InNamespace puts the databases' real names where a query says {inventory} and the like.
+func InNamespace(query, namespace string) string {
+	for _, d := range Databases() {
+		query = strings.ReplaceAll(query, "{"+d+"}", "`"+namespace+d+"`")
+	}
+	return query
+}
 
 // Migrate makes one database if it is missing and brings its tables to the newest version. It
 // may run beside services that use the database, and beside another Migrate.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -125,6 +126,33 @@ func (sh *shop) pids() map[string]int {
 	return pids
 }
 
+// shown are the services of the processes that others are told of, each with addresses that answer.
+func (sh *shop) shown() (services []string) {
+	sh.t.Helper()
+	all, err := sh.Processes()
+	if err != nil {
+		sh.t.Fatal(err)
+	}
+	pids := sh.pids()
+	for _, p := range all {
+		services = append(services, p.Service)
+		if !slices.Contains(slices.Collect(maps.Values(pids)), p.PID) {
+			sh.t.Errorf("%s has the number %d, which is none of %v", p.Service, p.PID, pids)
+		}
+		if p.Service == mariaDB || p.Service == rabbitMQ {
+			continue
+		}
+		if err := ready(context.Background(), p.Debug); err != nil {
+			sh.t.Errorf("%s: %v", p.Service, err)
+		}
+		if _, _, err := net.SplitHostPort(p.Listen); err != nil {
+			sh.t.Errorf("%s: %v", p.Service, err)
+		}
+	}
+	slices.Sort(services)
+	return services
+}
+
 // same are the names that have the same process in both.
 func same(a, b map[string]int) []string {
 	var names []string
@@ -172,6 +200,9 @@ func TestAShopStartsScalesRestsAndStartsAgain(t *testing.T) {
 		t.Fatalf("running: %q, want %q", got, everything)
 	}
 	wants(t, sh.must(sh.Status), "SERVICE", "inventory", "rabbitmq")
+	if got := sh.shown(); !slices.Equal(got, everything) {
+		t.Errorf("shown are the processes %q, want %q", got, everything)
+	}
 
 	said = sh.must(sh.Up)
 	wants(t, said, "nothing to change")
@@ -185,10 +216,13 @@ func TestAShopStartsScalesRestsAndStartsAgain(t *testing.T) {
 	if got, want := same(first, scaled), []string{"catalogue", "inventory", "mariadb", "payments", "rabbitmq"}; !slices.Equal(got, want) {
 		t.Errorf("untouched by the scaling: %q, want %q", got, want)
 	}
+	if got := sh.shown(); len(got) != len(everything)+1 {
+		t.Errorf("shown after the scaling are the processes %q", got)
+	}
 
 	wants(t, sh.must(sh.Down), "Stopped")
-	if left := sh.pids(); len(left) > 0 {
-		t.Errorf("still running: %v", left)
+	if left, shown := sh.pids(), sh.shown(); len(left) > 0 || len(shown) > 0 {
+		t.Errorf("still running: %v, shown %q", left, shown)
 	}
 	if said, err := sh.run(sh.Status); !errors.Is(err, ErrNotReady) {
 		t.Errorf("status of a stopped shop: %v\n%s", err, said)

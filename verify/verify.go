@@ -8,7 +8,6 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
-	"strings"
 
 	"cartwright/internal/logging"
 	"cartwright/internal/store"
@@ -88,7 +87,7 @@ type check struct{ name, query string }
 
 func (c check) run(ctx context.Context, conn *sql.Conn, namespace string) (Finding, error) {
 	f := Finding{Check: c.name}
-	rows, err := conn.QueryContext(ctx, inNamespace(c.query, namespace))
+	rows, err := conn.QueryContext(ctx, schema.InNamespace(c.query, namespace))
 	if err != nil {
 		return f, err
 	}
@@ -105,12 +104,4 @@ func (c check) run(ctx context.Context, conn *sql.Conn, namespace string) (Findi
 		f.Rows = append(f.Rows, row)
 	}
 	return f, rows.Err()
-}
-
-// inNamespace puts the databases' real names where a query says {inventory} and the like.
-func inNamespace(query, namespace string) string {
-	for _, d := range schema.Databases() {
-		query = strings.ReplaceAll(query, "{"+d+"}", "`"+namespace+d+"`")
-	}
-	return query
 }

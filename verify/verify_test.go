@@ -197,7 +197,7 @@ func execute(t *testing.T, db *sql.DB, namespace, statements string, unchecked b
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	all := strings.Split(inNamespace(statements, namespace), ";")
+	all := strings.Split(schema.InNamespace(statements, namespace), ";")
 	if unchecked {
 		before, after := uncheck(t, conn, namespace)
 		all = slices.Concat(before, all, after)

@@ -44,7 +44,8 @@ var private struct {
 // goroutine is left behind. Call it from TestMain.
 func Main(m *testing.M) {
 	goleak.VerifyTestMain(runThenStop{m},
-		// fasthttp's own housekeeping sleeps on for seconds after its server has stopped.
+		// fasthttp's own housekeeping sleeps on for seconds after its server or client has stopped.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
 }

@@ -1,0 +1,252 @@
+package bench
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"cartwright/internal/store"
+	schema "cartwright/sql"
+	"cartwright/verify"
+)
+
+const (
+	// quietLimit is how long a shop may take to finish what it has accepted: far longer than any
+	// load takes to be worked off, shorter than a person waits for a shop that is stuck.
+	quietLimit = 5 * time.Minute
+	quietEvery = 200 * time.Millisecond
+	// lostLimit is how long an accepted job may be on its way before it counts as lost.
+	lostLimit = 30 * time.Second
+	// foundMax is how many of one kind of fault are named.
+	foundMax = 20
+)
+
+// Books is what the shop's own databases say of a run. The first three must be 0, and Differences
+// empty.
+type Books struct {
+	Oversold    int64    `json:"oversold"`    // units sold beyond what was on the shelf
+	Duplicates  int      `json:"duplicates"`  // orders and charges beyond one a checkout
+	Lost        int      `json:"lost"`        // checkouts that were confirmed or accepted, and have no order that says so
+	Differences []string `json:"differences"` // whatever else does not agree, in words
+
+	Paid      int `json:"paid"`      // orders
+	Cancelled int `json:"cancelled"` // orders
+	ToldPaid  int `json:"toldPaid"`  // checkouts that were answered 200
+	ToldLater int `json:"toldLater"` // 202
+	ToldNo    int `json:"toldNo"`    // 4xx
+	ToldElse  int `json:"toldElse"`  // not asked, not answered, or told to ask again
+
+	onItsWay bool // a job that was accepted has no order yet
+}
+
+// right tells whether nothing is wrong.
+func (b Books) right() bool {
+	return b.Oversold == 0 && b.Duplicates == 0 && b.Lost == 0 && len(b.Differences) == 0
+}
+
+// differ notes a difference, as long as there are not too many.
+func (b *Books) differ(format string, args ...any) {
+	if len(b.Differences) < foundMax {
+		b.Differences = append(b.Differences, fmt.Sprintf(format, args...))
+	}
+}
+
+// audit compares what clients were told with the orders, the orders with the stock and the money,
+// and recomputes every balance.
+func (b *bench) audit(ctx context.Context) error {
+	b.progress.say("looking into the books")
+	books := &b.report.Books
+	for began := time.Now(); ; {
+		if err := b.quiet(ctx); err != nil {
+			return err
+		}
+		*books = Books{}
+		if err := b.compareOrders(ctx, books); err != nil {
+			return err
+		}
+		if !books.onItsWay || time.Since(began) > lostLimit || !pause(ctx, quietEvery) {
+			break
+		}
+	}
+	if err := b.compareCharges(ctx, books); err != nil {
+		return err
+	}
+	if err := b.compareStock(ctx, books); err != nil {
+		return err
+	}
+	findings, err := verify.Check(ctx, b.set.DSN, b.set.Namespace)
+	if err != nil {
+		return err
+	}
+	for _, f := range findings {
+		books.differ("%s: %s", f.Check, strings.Join(f.Rows, "; "))
+	}
+	return nil
+}
+
+// sql puts the names of the databases into a query.
+func (b *bench) sql(query string) string { return schema.InNamespace(query, b.set.Namespace) }
+
+// quiet waits until every checkout has ended, its cart is settled, and all events have left.
+func (b *bench) quiet(ctx context.Context) error {
+	query := b.sql(`
+		SELECT EXISTS(SELECT 1 FROM {checkouts}.orders WHERE due_at IS NOT NULL)
+		    OR EXISTS(SELECT 1 FROM {checkouts}.outbox) OR EXISTS(SELECT 1 FROM {inventory}.outbox) OR EXISTS(SELECT 1 FROM {payments}.outbox)
+		    OR EXISTS(SELECT 1 FROM {carts}.outbox) OR EXISTS(SELECT 1 FROM {catalogue}.outbox)`)
+	limit := time.Now().Add(quietLimit)
+	for {
+		var busy bool
+		if err := b.db.QueryRowContext(ctx, query).Scan(&busy); err != nil {
+			return store.Classify(err)
+		}
+		if !busy {
+			return nil
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("the shop has not finished its work within %s; cartwright queues shows what waits", quietLimit)
+		}
+		if !pause(ctx, quietEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+// orderRow is an order of this run.
+type orderRow struct {
+	client, state string
+}
+
+// compareOrders holds the orders to what each client was told.
+func (b *bench) compareOrders(ctx context.Context, books *Books) error {
+	rows, err := b.db.QueryContext(ctx, b.sql("SELECT client_id, state FROM {checkouts}.orders WHERE client_id LIKE ?"), b.run+"-c%")
+	states := make([]string, len(b.told))
+	err = each(rows, err, func(scan func(...any) error) error {
+		var o orderRow
+		if err := scan(&o.client, &o.state); err != nil {
+			return err
+		}
+		cart, err := strconv.Atoi(strings.TrimPrefix(o.client, b.run+"-c"))
+		switch {
+		case err != nil || cart >= len(states):
+			books.differ("there is an order of client %s, who bought nothing", o.client)
+		case states[cart] != "":
+			books.Duplicates++
+		default:
+			states[cart] = o.state
+		}
+		return nil
+	})
+	for cart, state := range states {
+		b.compareOrder(books, cart, state)
+	}
+	return err
+}
+
+// compareOrder holds one cart's order, in that state or "" for none, to what its buyer was told.
+func (b *bench) compareOrder(books *Books, cart int, state string) {
+	told := b.told[cart]
+	paid := state == "placed"
+	switch state {
+	case "placed":
+		books.Paid++
+	case "failed":
+		books.Cancelled++
+	case "":
+	default:
+		books.differ("the order of client %s is still %s", b.client(cart), state)
+	}
+	switch {
+	case told == success:
+		books.ToldPaid++
+		if !paid {
+			books.Lost++
+		}
+	case told == accepted:
+		books.ToldLater++
+		if state == "" {
+			books.Lost++
+			books.onItsWay = true
+		}
+	case b.gen.answers.refused(told):
+		books.ToldNo++
+		if paid {
+			books.differ("client %s was refused with %s, and has a paid order", b.client(cart), b.gen.answers.name(told))
+		}
+	default:
+		books.ToldElse++
+		if told == notAsked && state != "" {
+			books.differ("client %s asked for nothing, and has an order", b.client(cart))
+		}
+	}
+}
+
+// compareCharges looks for money that was taken twice for one checkout.
+func (b *bench) compareCharges(ctx context.Context, books *Books) error {
+	var twice sql.NullInt64
+	err := b.db.QueryRowContext(ctx, b.sql(`
+		SELECT SUM(charges - 1)
+		FROM  (SELECT   COUNT(*) AS charges
+		       FROM     {checkouts}.orders o
+		       JOIN     {payments}.payments p ON p.payment_id = o.order_id AND p.state = 'charged'
+		       WHERE    o.client_id LIKE ?
+		       GROUP BY o.client_id
+		       HAVING   COUNT(*) > 1) of_one_client`), b.run+"-c%").Scan(&twice)
+	books.Duplicates += int(twice.Int64)
+	return store.Classify(err)
+}
+
+// compareStock holds what was sold to what was on the shelves.
+func (b *bench) compareStock(ctx context.Context, books *Books) error {
+	bought, err := b.units(ctx, `
+		SELECT   l.product_id, SUM(l.quantity)
+		FROM     {checkouts}.orders o
+		JOIN     {checkouts}.order_lines l ON l.order_id = o.order_id
+		WHERE    o.client_id LIKE ? AND o.state = 'placed'
+		GROUP BY l.product_id`, b.run+"-c%")
+	if err != nil {
+		return err
+	}
+	left, err := b.units(ctx, "SELECT product_id, on_hand FROM {inventory}.stock WHERE product_id LIKE ?", b.run+"-p%")
+	if err != nil {
+		return err
+	}
+	for product, received := range b.received {
+		books.Oversold += max(0, bought[product]-received)
+		if received-bought[product] != left[product] {
+			books.differ("product %s: %d came in, %d were bought, %d are left", product, received, bought[product], left[product])
+		}
+	}
+	return nil
+}
+
+// units reads a number for each product.
+func (b *bench) units(ctx context.Context, query, like string) (map[string]int64, error) {
+	all := map[string]int64{}
+	rows, err := b.db.QueryContext(ctx, b.sql(query), like)
+	return all, each(rows, err, func(scan func(...any) error) error {
+		var product string
+		var n int64
+		if err := scan(&product, &n); err != nil {
+			return err
+		}
+		all[product] = n
+		return nil
+	})
+}
+
+// each calls use for every row of a query that gave this.
+func each(rows *sql.Rows, err error, use func(scan func(...any) error) error) error {
+	if err != nil {
+		return store.Classify(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := use(rows.Scan); err != nil {
+			return store.Classify(err)
+		}
+	}
+	return store.Classify(rows.Err())
+}

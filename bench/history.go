@@ -1,0 +1,38 @@
+package bench
+
+import "strings"
+
+// withHistory puts the orders of one step where a statement says {history}: its IDs, clients and
+// products follow from the numbers @first to @first + @count - 1 of @all.
+var withHistory = strings.NewReplacer("{history}", `
+	(SELECT CONCAT(LPAD(LOWER(HEX(n * 4294967295 DIV @all)), 8, '0'), @middle, LPAD(LOWER(HEX(n)), 12, '0')) AS id,
+	        CONCAT(@run, '-h', n DIV 5) AS client, CONCAT(@run, '-h', n MOD 1000) AS product
+	 FROM  (SELECT @first + ones.d + 10 * tens.d + 100 * hundreds.d + 1000 * thousands.d AS n
+	        FROM   `+digitTable+` ones CROSS JOIN `+digitTable+` tens CROSS JOIN `+digitTable+` hundreds CROSS JOIN `+digitTable+` thousands) numbers
+	 WHERE n < @first + @count) history`)
+
+const digitTable = `(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4
+	UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)`
+
+// historyStatements make finished orders of one unit each: the order, its reservation, the
+// movement that sold it, its payment and its settled cart, and the delivery that brought the units.
+var historyStatements = []string{`
+	INSERT INTO {checkouts}.orders (order_id, client_id, request_hash, payment_method, email, state, total_minor, currency, created_at, updated_at, due_at)
+	SELECT id, client, UNHEX(SHA2(id, 256)), '', '', 'placed', 1250, 'EUR', NOW(6) - INTERVAL 30 DAY, NOW(6) - INTERVAL 30 DAY, NULL FROM {history} ORDER BY id`, `
+	INSERT INTO {checkouts}.order_lines (order_id, product_id, name, quantity, unit_price_minor)
+	SELECT id, product, 'A product of the bench', 1, 1250 FROM {history} ORDER BY id`, `
+	INSERT INTO {inventory}.stock (product_id, kind, on_hand, reserved)
+	SELECT DISTINCT product, 'finite', 0, 0 FROM {history} ON DUPLICATE KEY UPDATE reserved = reserved`, `
+	INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta)
+	SELECT CONCAT(@run, '-h', @first), product, 'adjusted', COUNT(*) FROM {history} GROUP BY product`, `
+	INSERT INTO {inventory}.reservations (reservation_id, state, expires_at)
+	SELECT id, 'sold', NULL FROM {history} ORDER BY id`, `
+	INSERT INTO {inventory}.reservation_lines (reservation_id, product_id, quantity, counted)
+	SELECT id, product, 1, 1 FROM {history} ORDER BY id`, `
+	INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta)
+	SELECT id, product, 'sold', -1 FROM {history} ORDER BY id`, `
+	INSERT INTO {payments}.payments (payment_id, amount_minor, currency, method, provider, state, created_at, updated_at)
+	SELECT id, 1250, 'EUR', '', 'bench', 'charged', NOW(6) - INTERVAL 30 DAY, NOW(6) - INTERVAL 30 DAY FROM {history} ORDER BY id`, `
+	INSERT INTO {carts}.freezes (checkout_id, client_id, state, updated_at)
+	SELECT id, client, 'settled', NOW(6) - INTERVAL 30 DAY FROM {history} ORDER BY id`,
+}

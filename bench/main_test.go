@@ -1,0 +1,9 @@
+package bench
+
+import (
+	"testing"
+
+	"cartwright/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
