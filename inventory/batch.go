@@ -22,23 +22,56 @@ type books struct {
 
 // flush does a batch of operations in one transaction: lock, decide in memory, write once.
 //
+// A reservation is nearly always new, so at first it is not looked for. A key that is taken says
+// otherwise, and then the second run looks.
+//
 // Every flush, on every replica, takes its locks in one order: stock by product, then
 // reservations by ID. So two of them wait for each other but never in a circle.
 func (b books) flush(ctx context.Context, ops []operation) (answers []groupcommit.Result[shelf], err error) {
+	look := false
 	err = store.InTx(ctx, b.db, func(ctx context.Context, tx *sql.Tx) error {
-		l, err := open(ctx, tx, ops)
+		l, err := open(ctx, tx, ops, look)
 		if err != nil {
 			return err
 		}
+		hoped := !look
+		look = true
 		answers = l.decide(ops)
+		if hoped {
+			if err := areNew(ctx, tx, refused(ops, answers)); err != nil {
+				return err
+			}
+		}
 		return b.save(ctx, tx, l)
 	})
 	return answers, err
 }
 
-// open locks and reads everything that the operations concern.
-func open(ctx context.Context, tx *sql.Tx, ops []operation) (*ledger, error) {
-	c := concernsOf(ops)
+// refused names the reservations that were not made.
+func refused(ops []operation, answers []groupcommit.Result[shelf]) names {
+	ids := names{}
+	for i, o := range ops {
+		if o.verb == reserve && answers[i].Err != nil {
+			ids[o.id] = true
+		}
+	}
+	return ids
+}
+
+// areNew finds reservations that were made before: those are not to be refused, and nothing is
+// inserted for them that would say so.
+func areNew(ctx context.Context, tx *sql.Tx, ids names) error {
+	found, err := lockReservations(ctx, tx, ids)
+	if err == nil && len(found) > 0 {
+		return store.ErrRaced
+	}
+	return err
+}
+
+// open locks and reads everything that the operations concern, except, unless told to look, what
+// they are about to make.
+func open(ctx context.Context, tx *sql.Tx, ops []operation, look bool) (*ledger, error) {
+	c := concernsOf(ops, look)
 	// Lines are never changed once they are written, so those of a reservation that exists tell
 	// which shelves to lock before it is locked itself.
 	lines, err := readLines(ctx, tx, c.moved)
@@ -75,7 +108,7 @@ type concerns struct {
 	products, reservations, moved, adjustments names
 }
 
-func concernsOf(ops []operation) concerns {
+func concernsOf(ops []operation, look bool) concerns {
 	c := concerns{names{}, names{}, names{}, names{}}
 	for _, o := range ops {
 		switch o.verb {
@@ -83,7 +116,9 @@ func concernsOf(ops []operation) concerns {
 			c.adjustments[o.id] = true
 			c.products[o.product] = true
 		case reserve:
-			c.reservations[o.id] = true
+			if look {
+				c.reservations[o.id] = true
+			}
 			for _, n := range o.lines {
 				c.products[n.product] = true
 			}

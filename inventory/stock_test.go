@@ -70,6 +70,25 @@ func TestReserveTwiceIsReserveOnce(t *testing.T) {
 	s.wantBalanced()
 }
 
+// I5: who has the last units and asks again has them still, and who gave them back hears that, and
+// not that the shelf is empty.
+func TestReserveTwiceIsReserveOnceOnAnEmptyShelf(t *testing.T) {
+	t.Parallel()
+	s := stocked(t, 3)
+	ok(t, s.reserve("back", "tea", 3))
+	ok(t, s.rollback("back"))
+	ok(t, s.reserve("r", "tea", 3))
+	for range 2 {
+		ok(t, s.reserve("r", "tea", 3))
+		want(t, s.reserve("r", "tea", 2), fault.Mismatch, "reservation_mismatch")
+		want(t, s.reserve("back", "tea", 3), fault.Refused, "reservation_released")
+		want(t, s.reserve("new", "tea", 1), fault.Refused, "out_of_stock")
+		s.wantBalanced()
+		ok(t, s.commit("r"))
+	}
+	s.wantStock("tea", 0, 0)
+}
+
 func TestLinesOfOneProductAreAddedUp(t *testing.T) {
 	t.Parallel()
 	s := stocked(t, 5)
