@@ -120,7 +120,7 @@ func TestMigrateMayRunAgainAndChangesPasswords(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	said := s.migrate()
-	for _, line := range []string{"carts is at version 1", "all exchanges and queues are there", "gateway: broker account " + s.settings.Broker.Namespace + "gateway was made"} {
+	for _, line := range []string{"carts is at version 2", "all exchanges and queues are there", "gateway: broker account " + s.settings.Broker.Namespace + "gateway was made"} {
 		if !strings.Contains(said, line) {
 			t.Errorf("it does not say %q:\n%s", line, said)
 		}

@@ -24,7 +24,9 @@ Usage: ./setup.sh [command] [argument ...]
   env                               settings for the shell:  eval "$(./setup.sh env)"
   demo                              place one more order
   verify                            recompute every balance; exit status 1 if one differs
-  queues                            what waits on each queue
+  queues                            what waits on each queue, and which are paused
+  queues pause|resume <queue> [--by name]
+                                    pause cartmanager or checkoutmanager in all replicas: jobs wait
   down                              stop what up has started, and only that; data is kept
   reset [--yes]                     stop it and remove its data for good; asks first
   test [argument of go test ...]    gofmt, go vet and all tests with the race detector, against
