@@ -20,7 +20,7 @@ type migrateSettings struct {
 	logging.Settings
 	Broker messaging.Settings
 
-	AdminDSN           string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate"`
+	AdminDSN           string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, queues pause and queues resume"`
 	ReaderDSN          string `env:"MYSQL_DSN" help:"an account that may read all databases"`
 	InventoryDSN       string `env:"INVENTORY_DSN" help:"inventory's own account"`
 	CartmanagerDSN     string `env:"CARTMANAGER_DSN" help:"cartmanager's own account"`
@@ -49,27 +49,28 @@ func (s *migrateSettings) Check() []error {
 }
 
 const (
-	// migrateStartLimit is how long the database server may take to be there: on a machine that has
-	// just started, a minute is not rare.
-	migrateStartLimit = 2 * time.Minute
-	migrateWaitMin    = 250 * time.Millisecond
-	migrateWaitMax    = 4 * time.Second
+	// serverStartLimit is how long each server may take to be there: on a machine that has just
+	// started, a minute is not rare.
+	serverStartLimit = 2 * time.Minute
+	serverWaitMin    = 250 * time.Millisecond
+	serverWaitMax    = 4 * time.Second
 )
 
 // migrate makes everything that must exist on the servers, and lets each service's accounts do
 // what that service does and nothing else. It may run again at any time, and beside a running
 // shop. A server that is not there yet is waited for.
 func migrate(ctx context.Context, out io.Writer, s migrateSettings) error {
-	if err := migrateDatabasesInTime(ctx, out, s); err != nil {
+	if err := insist(ctx, out, func() error { return migrateDatabases(ctx, out, s) }); err != nil {
 		return err
 	}
-	return migrateBroker(ctx, out, s)
+	return insist(ctx, out, func() error { return migrateBroker(ctx, out, s) })
 }
 
-func migrateDatabasesInTime(ctx context.Context, out io.Writer, s migrateSettings) error {
-	end := time.Now().Add(migrateStartLimit)
-	for wait := migrateWaitMin; ; wait = min(2*wait, migrateWaitMax) {
-		err := migrateDatabases(ctx, out, s)
+// insist tries something again for as long as the server that it needs is not there, within limits.
+func insist(ctx context.Context, out io.Writer, try func() error) error {
+	end := time.Now().Add(serverStartLimit)
+	for wait := serverWaitMin; ; wait = min(2*wait, serverWaitMax) {
+		err := try()
 		if !fault.Is(err, fault.Unavailable) || time.Now().After(end) {
 			return err
 		}
@@ -118,7 +119,7 @@ func migrateBroker(ctx context.Context, out io.Writer, s migrateSettings) error 
 	}
 	topology := jobs.Topology(s.Broker.Namespace)
 	broker := messaging.Broker{URL: s.Broker.URL, Topology: topology, Log: slog.New(slog.DiscardHandler)}
-	if err := broker.Declare(ctx); err != nil {
+	if err := broker.Declare(); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "all exchanges and queues are there\n")

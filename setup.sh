@@ -24,7 +24,9 @@ Usage: ./setup.sh [command] [argument ...]
   env                               settings for the shell:  eval "$(./setup.sh env)"
   demo                              place one more order
   verify                            recompute every balance; exit status 1 if one differs
-  queues                            what waits on each queue
+  queues                            what waits on each queue, and which are paused
+  queues pause|resume <queue> [--by name]
+                                    pause cartmanager or checkoutmanager in all replicas: jobs wait
   bench [scenario] [flag ...]       load it, and tell how fast it is and whether it was right;
                                     bench --help lists the scenarios
   down                              stop what up has started, and only that; data is kept

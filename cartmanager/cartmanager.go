@@ -21,6 +21,7 @@ import (
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
 	"cartwright/internal/outbox"
+	"cartwright/internal/pauses"
 	"cartwright/internal/rpc"
 	"cartwright/internal/store"
 	"cartwright/jobs"
@@ -101,13 +102,14 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	defer carts.wait()
 	w := &worker{carts: carts, answers: jobs.NewAnswers(publisher), log: log}
 	consumer := &messaging.Consumer{Broker: broker, Publisher: mover, Queue: jobs.Cartmanager, Name: name, Prefetch: s.Prefetch, Handle: w.handle, Delayed: w.delayed}
+	gate := &pauses.Gate{DB: db, Queue: string(jobs.Cartmanager), Work: consumer, Log: log}
 	relay := outbox.Relay{DB: db, Database: database, Source: "cartwright/" + name, Publisher: publisher, Log: log}
 
 	// Questions and freezes need the database only, so the broker has no say in the gRPC health.
 	needs := []debugport.Check{{Name: "database", Ask: func(ctx context.Context) error { return store.Ping(ctx, db) }}}
 	all := append(needs[:1:1],
 		debugport.Check{Name: "broker publisher", Ask: func(context.Context) error { return publisher.Ready() }},
-		debugport.Check{Name: "broker consumer", Ask: func(context.Context) error { return consumer.Ready() }})
+		debugport.Check{Name: "broker consumer", Ask: func(context.Context) error { return gate.Ready() }, Note: gate.Note})
 	questions := rpc.Server{Addr: s.Listen, Log: log, Identity: self, Allows: access.Allows, Checks: needs, Register: func(r grpc.ServiceRegistrar) { cartpb.RegisterCartsServer(r, &server{carts: carts}) }}
 
 	// Stopped from the last to the first: no new jobs, then no new calls, then the last events go out.
@@ -119,5 +121,5 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		lifecycle.Part{Name: "price list", Run: shop.list.Run},
 		lifecycle.Part{Name: "pruner", Run: pruner{db, log}.run},
 		lifecycle.Part{Name: "gRPC server", Run: questions.Run},
-		lifecycle.Part{Name: "consumer", Run: consumer.Run})
+		lifecycle.Part{Name: "consumer", Run: gate.Run})
 }

@@ -21,6 +21,7 @@ import (
 	"cartwright/internal/logging"
 	"cartwright/internal/messaging"
 	"cartwright/internal/outbox"
+	"cartwright/internal/pauses"
 	"cartwright/internal/rpc"
 	"cartwright/internal/store"
 	"cartwright/jobs"
@@ -100,6 +101,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), settler: settler, log: log}
 	consumer := &messaging.Consumer{Broker: broker, Publisher: mover, Queue: jobs.Checkoutmanager, Name: name,
 		Prefetch: s.Prefetch, Handle: worker.handle, Delayed: worker.delayed}
+	gate := &pauses.Gate{DB: db, Queue: string(jobs.Checkoutmanager), Work: consumer, Log: log}
 	rescue := &rescue{db: db, orders: book, log: log, walk: func(ctx context.Context, c *checkout) error {
 		if err := saga.walk(ctx, c); err != nil {
 			return err
@@ -110,7 +112,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	database := debugport.Check{Name: "database", Ask: func(ctx context.Context) error { return store.Ping(ctx, db) }}
 	checks := []debugport.Check{database,
 		{Name: "broker", Ask: func(context.Context) error { return publisher.Ready() }},
-		{Name: "queue", Ask: func(context.Context) error { return consumer.Ready() }}}
+		{Name: "queue", Ask: func(context.Context) error { return gate.Ready() }, Note: gate.Note}}
 	grpcServer := rpc.Server{Addr: s.Listen, Log: log, Identity: self, Allows: access.Allows, Checks: []debugport.Check{database},
 		Register: func(r grpc.ServiceRegistrar) { checkoutpb.RegisterOrdersServer(r, &server{db: db}) }}
 	relay := outbox.Relay{DB: db, Database: s.Broker.Namespace + schema.Checkouts, Source: "cartwright/" + name, Publisher: publisher, Log: log}
@@ -122,7 +124,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		lifecycle.Part{Name: "gRPC", Run: grpcServer.Run},
 		lifecycle.Part{Name: "rescue", Run: rescue.run},
 		lifecycle.Part{Name: "settler", Run: settler.run},
-		lifecycle.Part{Name: "consumer", Run: consumer.Run},
+		lifecycle.Part{Name: "consumer", Run: gate.Run},
 	)
 }
 

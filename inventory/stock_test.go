@@ -70,7 +70,7 @@ func TestReserveTwiceIsReserveOnce(t *testing.T) {
 	s.wantBalanced()
 }
 
-// I5: who has the last units and asks again has them still, and who gave them back hears that, and
+// I2: who has the last units and asks again has them still, and who gave them back hears that, and
 // not that the shelf is empty.
 func TestReserveTwiceIsReserveOnceOnAnEmptyShelf(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ const (
 type Check struct {
 	Name string
 	Ask  func(context.Context) error
+	Note func() string // if any, what to say of it while all is well; "ok" when it returns nothing
 }
 
 // Serve answers on addr until ctx ends:
@@ -88,14 +89,24 @@ func Run(ctx context.Context, checks []Check) (results map[string]error, ready b
 	return results, ready
 }
 
+// word is what people read of a check.
+func (c Check) word(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	if c.Note != nil {
+		if note := c.Note(); note != "" {
+			return note
+		}
+	}
+	return "ok"
+}
+
 func answer(ctx context.Context, w http.ResponseWriter, checks []Check) {
 	results, ready := Run(ctx, checks)
 	words := map[string]string{}
-	for name, err := range results {
-		words[name] = "ok"
-		if err != nil {
-			words[name] = err.Error()
-		}
+	for _, c := range checks {
+		words[c.Name] = c.word(results[c.Name])
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {

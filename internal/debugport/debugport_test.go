@@ -47,18 +47,22 @@ func serve(t *testing.T, checks ...Check) (get func(path string) (int, string), 
 
 func TestReadyWhileEveryCheckPasses(t *testing.T) { // Z7
 	t.Parallel()
-	well := Check{"database", func(context.Context) error { return nil }}
-	ill := Check{"broker", func(context.Context) error { return errors.New("connection refused") }}
-	hanging := Check{"broker", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+	well := Check{Name: "database", Ask: func(context.Context) error { return nil }}
+	ill := Check{Name: "broker", Ask: func(context.Context) error { return errors.New("connection refused") }}
+	hanging := Check{Name: "broker", Ask: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+	noted := func(c Check, note string) Check { c.Note = func() string { return note }; return c }
 	for name, c := range map[string]struct {
 		checks []Check
 		code   int
 		says   string
 	}{
-		"nothing to check": {nil, 200, `"ready":true`},
-		"all well":         {[]Check{well}, 200, `{"checks":{"database":"ok"},"ready":true}`},
-		"one is ill":       {[]Check{well, ill}, 503, `{"checks":{"broker":"connection refused","database":"ok"},"ready":false}`},
-		"one hangs":        {[]Check{well, hanging}, 503, `{"checks":{"broker":"context deadline exceeded","database":"ok"},"ready":false}`},
+		"nothing to check":  {nil, 200, `"ready":true`},
+		"all well":          {[]Check{well}, 200, `{"checks":{"database":"ok"},"ready":true}`},
+		"one is ill":        {[]Check{well, ill}, 503, `{"checks":{"broker":"connection refused","database":"ok"},"ready":false}`},
+		"well, with a note": {[]Check{noted(well, "paused")}, 200, `{"checks":{"database":"paused"},"ready":true}`},
+		"an empty note":     {[]Check{noted(well, "")}, 200, `{"checks":{"database":"ok"},"ready":true}`},
+		"ill, with a note":  {[]Check{noted(ill, "paused")}, 503, `{"checks":{"broker":"connection refused"},"ready":false}`},
+		"one hangs":         {[]Check{well, hanging}, 503, `{"checks":{"broker":"context deadline exceeded","database":"ok"},"ready":false}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -91,7 +91,7 @@ func TestAWrongPasswordIsToldAndWaitedFor(t *testing.T) {
 func TestAnAddressThatIsNoneIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"amqp://user:a-secret@host:port/", "a-secret", "amqp://user:a-secret@[::1/"} {
-		err := messaging.Broker{URL: address}.Declare(t.Context())
+		err := messaging.Broker{URL: address}.Declare()
 		if err == nil || strings.Contains(err.Error(), "a-secret") || !strings.Contains(err.Error(), "amqp://user:password@host:port/vhost") {
 			t.Errorf("it says %v", err)
 		}
@@ -127,7 +127,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 			case slices.Contains(one.unused, gone) && err != nil && strings.Contains(err.Error(), "run migrate"):
 				t.Errorf("%s needs no %s: %v", one.account.Service, gone, err)
 			}
-			if err := y.broker.Declare(t.Context()); err != nil {
+			if err := y.broker.Declare(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -141,7 +141,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	p := messaging.NewPublisher(b, "late")
 	y.background(p.Run)
 	y.eventually("the log names it", func() bool { return strings.Contains(said.String(), full+"events is missing, run migrate") })
-	if err := y.broker.Declare(t.Context()); err != nil {
+	if err := y.broker.Declare(); err != nil {
 		t.Fatal(err)
 	}
 	y.eventually("it works", func() bool { return p.Ready() == nil })

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"time"
@@ -20,8 +19,6 @@ import (
 const (
 	requestTime = 10 * time.Second
 	answerMax   = 64 << 10
-	// patience is how long a broker may take to start, while somebody waits to set it up.
-	patience = 2 * time.Minute
 )
 
 // Administration is the broker's HTTP API, used as an administrator.
@@ -32,8 +29,8 @@ type Administration struct {
 }
 
 // Administer returns the administration at an address of the form http://user:password@host:port,
-// once it answers. Errors: fault.Unavailable when it does not answer for a long time; another when
-// it refuses the account.
+// which has answered. Errors: fault.Unavailable when it does not answer; another when it refuses the
+// account.
 func Administer(ctx context.Context, address string) (*Administration, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User == nil || u.Scheme != "http" && u.Scheme != "https" {
@@ -41,27 +38,23 @@ func Administer(ctx context.Context, address string) (*Administration, error) {
 	}
 	a := &Administration{base: url.URL{Scheme: u.Scheme, Host: u.Host}, user: u.User.Username(), client: http.Client{Timeout: requestTime}}
 	a.password, _ = u.User.Password()
-	err = insist(ctx, func(ctx context.Context) error {
-		_, err := a.do(ctx, http.MethodGet, nil, "whoami")
-		return err
-	})
+	_, err = a.do(ctx, http.MethodGet, nil, "whoami")
 	return a, err
 }
 
-// Declare makes the whole topology exist, as an administrator. It waits for a broker that starts.
-func (b Broker) Declare(ctx context.Context) error {
-	return insist(ctx, func(context.Context) error {
-		conn, err := b.connect("declare")
-		if err != nil {
-			return awayUnlessRefused(err)
-		}
-		defer conn.Close()
-		ch, err := conn.Channel()
-		if err != nil {
-			return awayUnlessRefused(err)
-		}
-		return awayUnlessRefused(b.Topology.Declare(ch))
-	})
+// Declare makes the whole topology exist, as an administrator. Errors: fault.Unavailable when the
+// broker is not there, or not yet.
+func (b Broker) Declare() error {
+	conn, err := b.connect("declare")
+	if err != nil {
+		return awayUnlessRefused(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		return awayUnlessRefused(err)
+	}
+	return awayUnlessRefused(b.Topology.Declare(ch))
 }
 
 // Admit lets the user of an AMQP URL do what an account needs, in the URL's virtual host, and
@@ -141,16 +134,4 @@ func awayUnlessRefused(err error) error {
 		return err
 	}
 	return fault.Away("the broker", err)
-}
-
-// insist tries something again for as long as what it needs is not there, up to patience.
-func insist(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for wait := reconnectFirst; ; wait = min(2*wait, reconnectMax) {
-		err := try(ctx)
-		if !fault.Is(err, fault.Unavailable) || !pause(ctx, wait/2+rand.N(wait)) {
-			return err
-		}
-	}
 }

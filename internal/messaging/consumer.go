@@ -19,6 +19,9 @@ const (
 	// handleTimeout bounds one try at a job, far below the 30 minutes after which the broker
 	// takes an unacknowledged job back.
 	handleTimeout = 30 * time.Second
+	// aloneTimeout bounds the one try at a suspect. It is below stopTimeout, so that a consumer that
+	// stops does not give it up, which the broker could not tell from a crash.
+	aloneTimeout = 20 * time.Second
 	// inHandMax is how long a job is tried again in the worker's hand while something it needs is
 	// away. The jobs in hand then bound what is taken from the queue: an outage fills no retry queue.
 	inHandMax   = 15 * time.Second
@@ -244,6 +247,8 @@ func (c *Consumer) tryAlone(ctx context.Context, m Message) error {
 	if ctx.Err() != nil { // while it waited, the connection went, and the job with it
 		return ctx.Err()
 	}
+	ctx, cancel := context.WithTimeout(ctx, aloneTimeout)
+	defer cancel()
 	return c.try(ctx, m)
 }
 

@@ -251,6 +251,42 @@ func TestAConsumerThatStopsFinishesWhatIsInHand(t *testing.T) {
 	y.empty()
 }
 
+// B6: a consumer that has stopped may run again. Meanwhile jobs wait on the work queue, also one that
+// was in the retry queue, and that costs none of them an attempt.
+func TestAConsumerMayStopAndRunAgain(t *testing.T) {
+	t.Parallel()
+	y, d := open(t), newDesk()
+	c := &messaging.Consumer{Handle: d.handle}
+	stop := y.consume(y.broker, c)
+	for range 3 {
+		y.publish("retried")
+		y.publish("finished")
+		inHand := map[string]visit{}
+		for range 2 {
+			v := d.next(t)
+			inHand[v.job.ID] = v
+		}
+		inHand["retried"].answer <- errors.New("a fault of ours")
+		stopped := make(chan struct{})
+		go func() { stop(); close(stopped) }()
+		y.eventually("it does not hear", func() bool { return c.Ready() != nil })
+		inHand["finished"].answer <- nil
+		<-stopped
+		y.publish("waits")
+		y.eventually("both wait", func() bool { return y.waiting(work) == 2 })
+		stop = y.background(c.Run)
+		for range 2 {
+			v := d.next(t)
+			want := map[string]int{"retried": 1, "waits": 0}
+			if attempt, known := want[v.job.ID]; !known || v.job.Attempt != attempt {
+				t.Errorf("%s came with attempt %d", v.job.ID, v.job.Attempt)
+			}
+			v.answer <- nil
+		}
+		y.empty()
+	}
+}
+
 // Z12: a consumer that is asked to stop in the middle of isolating does stop, and loses nothing.
 func TestAConsumerStopsWhileItIsolates(t *testing.T) {
 	t.Parallel()
@@ -298,7 +334,10 @@ func TestAJobThatKillsItsWorkerIsIsolated(t *testing.T) {
 	var crashes atomic.Int32
 	y.consume(b, &messaging.Consumer{Handle: func(ctx context.Context, m messaging.Message) error {
 		if m.ID == "deadly" {
-			crashes.Add(1)
+			n := crashes.Add(1)
+			if limit, _ := ctx.Deadline(); n > 2 && time.Until(limit) > 20*time.Second {
+				t.Error("alone, it has more time than a consumer that stops would leave it")
+			}
 			proxy.Drop() // the broker sees the same when a process dies
 			<-ctx.Done()
 			return ctx.Err()

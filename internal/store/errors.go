@@ -29,6 +29,7 @@ const (
 	errNoSuchDatabase   = 1049
 	errServerShutdown   = 1053
 	errNoTableAccess    = 1142
+	errNoSuchTable      = 1146
 	errLockWaitTimeout  = 1205 // rolls back the statement only: the transaction is ours to roll back
 	errDeadlock         = 1213 // rolls back the whole transaction
 	errRecordChanged    = 1020 // MariaDB 11.6 and later: a snapshot conflict, treated as a deadlock
@@ -74,6 +75,13 @@ func Classify(err error) error {
 func IsDuplicate(err error) bool {
 	var server *mysql.MySQLError
 	return errors.As(err, &server) && server.Number == errDuplicateKey
+}
+
+// IsNoTable tells whether a table is missing. To an account without rights to it, the servers say the
+// same of a missing table as of one that is there.
+func IsNoTable(err error) bool {
+	var server *mysql.MySQLError
+	return errors.As(err, &server) && (server.Number == errNoSuchTable || server.Number == errNoTableAccess)
 }
 
 func retryable(err error) bool {

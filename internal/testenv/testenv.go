@@ -203,7 +203,7 @@ func dropDatabases(t testing.TB, dsn, namespace string) {
 func Topology(t testing.TB, topology messaging.Topology) {
 	t.Helper()
 	_, url := Servers(t)
-	if err := (messaging.Broker{URL: url, Topology: topology}).Declare(t.Context()); err != nil {
+	if err := (messaging.Broker{URL: url, Topology: topology}).Declare(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

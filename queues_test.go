@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os/user"
+	"regexp"
+	"strings"
+	"testing"
+
+	"cartwright/internal/fault"
+	"cartwright/internal/messaging"
+	"cartwright/internal/testenv"
+	"cartwright/jobs"
+	schema "cartwright/sql"
+)
+
+func TestWhatIsAskedOfAQueueIsReadWhole(t *testing.T) {
+	t.Parallel()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, queue, by, fault string }{
+		{"pause cartmanager", "cartmanager", me.Username, ""},
+		{"resume checkoutmanager --by ann", "checkoutmanager", "ann", ""},
+		{"pause --by=ann checkoutmanager", "checkoutmanager", "ann", ""},
+		{"pause", "", "", "name one queue to pause: cartmanager and checkoutmanager"},
+		{"resume cartmanager checkoutmanager", "", "", "name one queue to resume"},
+		{"pause basket", "", "", `no queue "basket" with workers; there are cartmanager and checkoutmanager`},
+		{"pause cartmanager.retry", "", "", `no queue "cartmanager.retry"`},
+		{"pause cartmanager --by", "", "", "--help"},
+		{"pause cartmanager --for ann", "", "", "--help"},
+		{"throttle cartmanager", "", "", `not "throttle"`},
+	} {
+		queue, by, err := whatToTurn(strings.Fields(c.args))
+		if c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)) || c.fault == "" && (err != nil || string(queue) != c.queue || by != c.by) {
+			t.Errorf("%s: queue %q, by %q, %v", c.args, queue, by, err)
+		}
+	}
+	if _, by, err := whatToTurn([]string{"pause", "cartmanager", "--by", ""}); err != nil || by != "" {
+		t.Errorf("an empty name became %q, %v", by, err)
+	}
+}
+
+func TestQueuesTellsWhatItNeeds(t *testing.T) {
+	for _, key := range []string{"AMQP_URL", "MYSQL_DSN", "ADMIN_DSN"} {
+		t.Setenv("CARTWRIGHT_"+key, "")
+	}
+	var out bytes.Buffer
+	if err := queues(&out)(t.Context(), []string{"pause", "--help"}); !errors.Is(err, flag.ErrHelp) {
+		t.Error(err)
+	}
+	for _, word := range []string{"queues resume <queue> [--by name]", "CARTWRIGHT_ADMIN_DSN", "CARTWRIGHT_MYSQL_DSN", "CARTWRIGHT_AMQP_URL"} {
+		if !strings.Contains(out.String(), word) {
+			t.Errorf("the help does not say %s:\n%s", word, out.String())
+		}
+	}
+}
+
+// B6: pausing, pausing again, showing and resuming, in people's words; what is refused changes nothing.
+func TestAQueueIsPausedShownAndResumed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.migrate()
+	settings := pauseSettings{Namespace: s.settings.Broker.Namespace, DSN: s.settings.AdminDSN}
+	turn := func(queue messaging.Queue, pause bool, by string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if err := turnQueue(t.Context(), &out, settings, queue, pause, by); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	show := func(dsn string) (string, error) {
+		var out bytes.Buffer
+		err := showQueues(t.Context(), &out, queuesSettings{Broker: s.settings.Broker, DSN: dsn})
+		return out.String(), err
+	}
+	says := func(said, pattern string) {
+		t.Helper()
+		if !regexp.MustCompile(pattern).MatchString(said) {
+			t.Errorf("it says\n%s\nwant %s", said, pattern)
+		}
+	}
+	const since = ` since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC`
+	says(turn(jobs.Checkoutmanager, false, "ann"), `^checkoutmanager is not paused\n$`)
+	says(turn(jobs.Checkoutmanager, true, "Ann O'Ny"), `^checkoutmanager is paused: `)
+	says(turn(jobs.Checkoutmanager, true, "bob"), `^checkoutmanager is paused already, by Ann O'Ny`+since+`\n$`)
+	said, err := show(s.settings.ReaderDSN)
+	if err != nil {
+		t.Error(err)
+	}
+	says(said, `(?m)^QUEUE +WAITING +CONSUMERS +PAUSED\ncartmanager +0 +0 +no$`)
+	says(said, `(?m)^checkoutmanager +0 +0 +by Ann O'Ny`+since+`$`)
+	says(turn(jobs.Cartmanager, true, "bob"), `^cartmanager is paused: `)
+	says(turn(jobs.Checkoutmanager, false, "bob"), `^checkoutmanager is resumed; it was paused by Ann O'Ny`+since+`\n$`)
+
+	if err := turnQueue(t.Context(), &bytes.Buffer{}, settings, jobs.Checkoutmanager, true, strings.Repeat("x", 65)); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "64") {
+		t.Errorf("a long name: %v", err)
+	}
+	said, err = show(s.settings.ReaderDSN)
+	if err != nil {
+		t.Error(err)
+	}
+	says(said, `(?m)^cartmanager +0 +0 +by bob`+since+`$`)
+	says(said, `(?m)^checkoutmanager +0 +0 +no$`)
+}
+
+// What waits is shown also when no database tells what is paused, and before there is a table.
+func TestQueuesAreShownWithoutADatabase(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.migrate()
+	proxy, dsn := testenv.DatabaseProxy(t)
+	proxy.Cut()
+	var out bytes.Buffer
+	err := showQueues(t.Context(), &out, queuesSettings{Broker: s.settings.Broker, DSN: dsn})
+	if !fault.Is(err, fault.Unavailable) || strings.Count(out.String(), "not known") != 2 || !strings.Contains(out.String(), "checkoutmanager.dead") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	if err := schema.Down(t.Context(), s.settings.AdminDSN, s.settings.Broker.Namespace, schema.Carts); err != nil {
+		t.Fatal(err)
+	}
+	pause := pauseSettings{Namespace: s.settings.Broker.Namespace, DSN: s.settings.AdminDSN}
+	if err := turnQueue(t.Context(), &out, pause, jobs.Cartmanager, true, "ann"); err == nil || !strings.Contains(err.Error(), "run migrate") {
+		t.Errorf("paused without a table: %v", err)
+	}
+}
