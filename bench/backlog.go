@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -10,14 +11,21 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"cartwright/internal/messaging"
+	"cartwright/internal/pauses"
 	"cartwright/internal/store"
 	"cartwright/jobs"
+	schema "cartwright/sql"
 )
 
-// drainLook is how often the queue is looked at while it is worked off.
-const drainLook = 200 * time.Millisecond
+const (
+	// drainLook is how often the queue is looked at while it is paused or worked off.
+	drainLook = 200 * time.Millisecond
+	// pauser is who stands in the record of pauses.
+	pauser = "cartwright bench"
+)
 
-// backlog queues checkouts faster than they are worked off, and times how long that takes.
+// backlog queues checkouts while the workers are paused, and times how long they take to work
+// them off.
 func backlog(ctx context.Context, b *bench) error {
 	if err := b.shelve(ctx, b.products, plenty); err != nil {
 		return err
@@ -53,7 +61,8 @@ func (b *bench) phaseOfBacklog(ctx context.Context, from int) error {
 			if err != nil {
 				return err
 			}
-			depth, err = b.depth(ctx)
+			d, err := b.queue(ctx)
+			depth = d.Waiting
 			return err
 		})
 		if err != nil {
@@ -79,9 +88,49 @@ func (b *bench) unfinished(ctx context.Context) (int, error) {
 	return len(b.told) - ended, store.Classify(err)
 }
 
-// whilePaused is where the queue is to be paused, and set going again after do. There is no such
-// thing yet, so workers take jobs all the while.
-func (b *bench) whilePaused(_ context.Context, do func() error) error { return do() }
+// whilePaused does something while no worker takes a checkout.
+func (b *bench) whilePaused(ctx context.Context, do func() error) (err error) {
+	db, err := store.Open(b.set.AdminDSN, b.set.Namespace+schema.Checkouts, 1)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	change := func(ctx context.Context, paused bool) (pauses.Pause, error) {
+		return pauses.Change(ctx, db, string(jobs.Checkoutmanager), paused, pauser)
+	}
+	before, err := change(ctx, true)
+	switch {
+	case err != nil:
+		return fmt.Errorf("pause: %w", err)
+	case before.Paused:
+		return fmt.Errorf("the queue is paused %s: resume it first", before)
+	}
+	defer func() { // also when this was interrupted
+		if _, resumeErr := change(context.WithoutCancel(ctx), false); resumeErr != nil {
+			err = errors.Join(err, fmt.Errorf("resume: %w", resumeErr))
+		}
+	}()
+	if err := b.stopped(ctx); err != nil {
+		return err
+	}
+	return do()
+}
+
+// stopped waits until no worker takes checkouts.
+func (b *bench) stopped(ctx context.Context) error {
+	for limit := time.Now().Add(quietLimit); ; {
+		d, err := b.queue(ctx)
+		if err != nil || d.Consumers == 0 {
+			return err
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("%d workers still take checkouts %s after the pause", d.Consumers, quietLimit)
+		}
+		if !pause(ctx, drainLook) {
+			return ctx.Err()
+		}
+	}
+}
 
 // drained waits until no job waits on the queue any more. What workers have in hand then is
 // waited for by quiet.
@@ -94,31 +143,32 @@ func (b *bench) drained(ctx context.Context, deepest int) error {
 		if !pause(ctx, drainLook) {
 			return ctx.Err()
 		}
-		now, err := b.depth(ctx)
+		d, err := b.queue(ctx)
 		if err != nil {
 			return err
 		}
-		if now < left {
+		if d.Waiting < left {
 			limit = time.Now().Add(quietLimit)
 		}
-		if left = now; time.Now().After(limit) {
+		if left = d.Waiting; time.Now().After(limit) {
 			return fmt.Errorf("the queue has not become shorter for %s: %d jobs wait", quietLimit, left)
 		}
 	}
 	return nil
 }
 
-// depth is how many checkouts wait on the queue. What workers have in hand is not counted.
-func (b *bench) depth(ctx context.Context) (int, error) {
+// queue tells how many checkouts wait on the queue, without those that workers have in hand, and
+// how many workers take them.
+func (b *bench) queue(ctx context.Context) (messaging.Depth, error) {
 	broker := messaging.Broker{URL: b.set.AMQPURL, Topology: jobs.Topology(b.set.Namespace), Log: slog.New(slog.DiscardHandler)}
 	depths, err := broker.Depths(ctx)
 	if err != nil {
-		return 0, err
+		return messaging.Depth{}, err
 	}
 	for _, d := range depths {
 		if d.Queue == jobs.Checkoutmanager {
-			return d.Waiting, nil
+			return d, nil
 		}
 	}
-	return 0, fmt.Errorf("there is no queue %s", jobs.Checkoutmanager)
+	return messaging.Depth{}, fmt.Errorf("there is no queue %s", jobs.Checkoutmanager)
 }

@@ -21,7 +21,7 @@ type Settings struct {
 	URL       string `env:"URL" envDefault:"http://127.0.0.1:5003" help:"where the shop's gateway is, for demo and bench"`
 	StaffKey  string `env:"STAFF_KEY,required" help:"opens the staff routes: at least 16 characters; without it they are off"`
 	DSN       string `env:"MYSQL_DSN,required" help:"an account that may read all databases"`
-	AdminDSN  string `env:"ADMIN_DSN" help:"an account that may write to all databases, for bench growth"`
+	AdminDSN  string `env:"ADMIN_DSN" help:"an account that may write to all databases, for bench growth and backlog"`
 	AMQPURL   string `env:"AMQP_URL" help:"RabbitMQ with an administrator's account, for bench backlog"`
 	Namespace string `env:"NAMESPACE" help:"put before the name of every database, queue and exchange, so that two shops can share servers"`
 	Commit    string `env:"COMMIT" envDefault:"unknown" help:"the version of the program, for bench's report"`

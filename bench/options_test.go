@@ -112,7 +112,7 @@ func TestWhatCannotBeRunSaysWhy(t *testing.T) {
 		{"hot", nobody, "the shop at http://127.0.0.1:1 does not answer"},
 		{"hot", append(nobody, "CARTWRIGHT_URL=shop"), "CARTWRIGHT_URL is"},
 		{"growth", nobody, "CARTWRIGHT_ADMIN_DSN is not set"},
-		{"backlog", nobody, "CARTWRIGHT_AMQP_URL is not set"},
+		{"backlog", nobody, "CARTWRIGHT_ADMIN_DSN is not set"},
 		{"--document", nobody, "want --document page.md"},
 		{"--document page.md --rows 5", nobody, "want --document page.md"},
 		{"--document page.md", nobody, "the shop at http://127.0.0.1:1 does not answer"},

@@ -59,7 +59,7 @@ func (f *fleet) benchScenarios(t *testing.T) {
 		{"mixed", []string{"adds", "checkouts"}, 36, 4, 36, mixedAnswers},
 		{"ladder", []string{"20 checkouts/s", "40 checkouts/s"}, 60, 0, 60, knee},
 		{"growth", []string{"adds before", "checkouts before", "adds after", "checkouts after"}, 80, 0, 80, f.grew},
-		{"backlog", []string{"jobs queued"}, 60, 0, 0, nil},
+		{"backlog", []string{"jobs queued"}, 60, 0, 0, allWaited},
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
 			var out strings.Builder
@@ -128,6 +128,16 @@ func soldOut(t *testing.T, r bench.Report) {
 	if len(late.Answers) != 1 || late.Answers["409 … is sold out"] != late.Requests {
 		t.Errorf("after the sell-out: %v", late.Answers)
 	}
+}
+
+// allWaited: while a queue is paused, all of its jobs are on it.
+func allWaited(t *testing.T, r bench.Report) {
+	for _, f := range r.Facts {
+		if strings.HasPrefix(f.Name, "of them on the queue") && f.Value == 60 {
+			return
+		}
+	}
+	t.Errorf("not all 60 jobs waited on the queue: %v", r.Facts)
 }
 
 func mixedAnswers(t *testing.T, r bench.Report) {
