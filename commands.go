@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 
 	"cartwright/access"
+	"cartwright/bench/floor"
 	"cartwright/cartmanager"
 	"cartwright/catalogue"
 	"cartwright/checkoutmanager"
@@ -196,4 +197,18 @@ func verifyAll(ctx context.Context, out io.Writer, s verify.Settings) error {
 		return errDiffers
 	}
 	return err
+}
+
+// bench makes the command of measurements.
+func bench(out io.Writer) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		if len(args) == 0 {
+			return errors.New("bench: say what to measure: cartwright bench floor")
+		}
+		if args[0] == "floor" {
+			args = args[1:]
+		}
+		_, err := floor.Run(ctx, out, args)
+		return err
+	}
 }

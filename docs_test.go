@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"cartwright/bench/floor"
 	"cartwright/cartmanager"
 	"cartwright/catalogue"
 	"cartwright/checkoutmanager"
@@ -48,7 +49,7 @@ const (
 func allSettings() (all []settings.Setting) {
 	seen := map[string]bool{}
 	for _, s := range []any{&gateway.Settings{}, &cartmanager.Settings{}, &checkoutmanager.Settings{}, &inventory.Settings{},
-		&payments.Settings{}, &catalogue.Settings{}, &migrateSettings{}, &verify.Settings{}, &queuesSettings{}, &demo.Settings{}} {
+		&payments.Settings{}, &catalogue.Settings{}, &migrateSettings{}, &verify.Settings{}, &queuesSettings{}, &demo.Settings{}, &floor.Settings{}} {
 		for _, one := range settings.Describe(s) {
 			if !seen[one.Key] {
 				seen[one.Key] = true

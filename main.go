@@ -48,6 +48,7 @@ func commands(out io.Writer) ([]command, error) {
 		task("verify", "recomputes every balance and names each row that differs", out, verifyAll),
 		task("queues", "shows what waits on each queue", out, queues),
 		task("demo", "fills a few shelves and places one order over HTTP", out, demo.Run),
+		{"bench", "measures how fast this machine is", bench(out)},
 
 		{"up", "starts a whole shop on this machine, without containers", st.Up},
 		{"down", "ends what up started; data is kept", st.Down},

@@ -44,9 +44,10 @@ var private struct {
 // goroutine is left behind. Call it from TestMain.
 func Main(m *testing.M) {
 	goleak.VerifyTestMain(runThenStop{m},
-		// fasthttp's own housekeeping sleeps on for seconds after its server has stopped.
+		// fasthttp's own housekeeping sleeps on for seconds after its server has stopped, or its client.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
 }
 
 // runThenStop ends the servers before goroutines are counted: each process has one that waits.
