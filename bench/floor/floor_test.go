@@ -135,7 +135,7 @@ func TestAnInterruptLeavesNothing(t *testing.T) {
 	}
 	err := command.Wait()
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said.String(), "floor: context canceled") {
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said.String(), "floor: interrupt signal received") {
 		t.Errorf("%v, and it says: %s", err, said)
 	}
 	wantNothingLeft(t, s)

@@ -18,10 +18,11 @@ import (
 // gateway makes a message of each request, and an answer of each answer.
 type gateway struct {
 	settings Settings
-	channel  *amqp.Channel // for publishing
 
-	mu      sync.Mutex             // guards both: a channel is written to by one at a time
-	waiting map[string]chan []byte // by the request's ID
+	sending sync.Mutex // a channel is written to by one at a time
+	channel *amqp.Channel
+
+	waiting sync.Map // by the request's ID, a channel for its answer
 }
 
 func runGateway(ctx context.Context, s Settings, ready func(address string)) error {
@@ -42,7 +43,7 @@ func runGateway(ctx context.Context, s Settings, ready func(address string)) err
 	if err != nil {
 		return fmt.Errorf("queue %s: %w", s.answers(), err)
 	}
-	g := &gateway{settings: s, channel: channel, waiting: map[string]chan []byte{}}
+	g := &gateway{settings: s, channel: channel}
 	failed := make(chan error, 2)
 	go func() { failed <- g.deliver(heard) }()
 	go func() { failed <- g.serve(ctx, ready) }()
@@ -52,12 +53,8 @@ func runGateway(ctx context.Context, s Settings, ready func(address string)) err
 // deliver hands each answer to the request that waits for it.
 func (g *gateway) deliver(heard <-chan amqp.Delivery) error {
 	for m := range heard {
-		g.mu.Lock()
-		waits, found := g.waiting[m.CorrelationId]
-		delete(g.waiting, m.CorrelationId)
-		g.mu.Unlock()
-		if found {
-			waits <- m.Body
+		if waits, found := g.waiting.LoadAndDelete(m.CorrelationId); found {
+			waits.(chan []byte) <- m.Body
 		}
 	}
 	return fault.Away("the broker", errors.New("the connection on which answers come has ended"))
@@ -93,9 +90,9 @@ func (g *gateway) checkOut(c *fiber.Ctx) error {
 // comes after the message has been on disk.
 func (g *gateway) send(ctx context.Context, id, client string) (<-chan []byte, error) {
 	answer := make(chan []byte, 1)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting[id] = answer
+	g.waiting.Store(id, answer)
+	g.sending.Lock()
+	defer g.sending.Unlock()
 	err := g.channel.PublishWithContext(ctx, "", g.settings.queue(), false, false, amqp.Publishing{
 		DeliveryMode: amqp.Persistent, CorrelationId: id, ReplyTo: g.settings.answers(), Body: []byte(client),
 	})
