@@ -102,6 +102,10 @@ func TestTablesThatDifferAreAnError(t *testing.T) {
 	if err := site.agrees(t.Context(), 1); err != nil {
 		t.Error(err)
 	}
+	exec("UPDATE stock SET reserved = 1 WHERE product = 0")
+	if err := site.agrees(t.Context(), 1); err == nil {
+		t.Error("a unit is reserved for nobody")
+	}
 }
 
 // An order's product follows from its ID, and all products are wanted.
