@@ -3,6 +3,7 @@ package floor
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -16,8 +17,13 @@ import (
 
 const checkOutPath = "/checkOutCart"
 
-// answerLimit is how long a buyer waits: far more than the slowest answer takes while all is well.
-const answerLimit = 20 * time.Second
+const (
+	// connectLimit is for a process on the same machine that is known to listen.
+	connectLimit = 5 * time.Second
+
+	// answerLimit is how long a buyer waits: far more than the slowest answer takes while all is well.
+	answerLimit = 20 * time.Second
+)
 
 // crowd is the buyers.
 type crowd struct {
@@ -27,7 +33,10 @@ type crowd struct {
 }
 
 func newCrowd(gateway string, buyers int) *crowd {
-	return &crowd{buyers, &fasthttp.HostClient{Addr: gateway, MaxConns: buyers, ReadTimeout: answerLimit}, "http://" + gateway + checkOutPath}
+	// The client's own dialler remembers addresses in a goroutine that never ends.
+	dial := func(address string) (net.Conn, error) { return net.DialTimeout("tcp", address, connectLimit) }
+	client := &fasthttp.HostClient{Addr: gateway, Dial: dial, MaxConns: buyers, ReadTimeout: answerLimit}
+	return &crowd{buyers, client, "http://" + gateway + checkOutPath}
 }
 
 // leave closes the buyers' connections.
