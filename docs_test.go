@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"cartwright/bench"
+	"cartwright/bench/floor"
 	"cartwright/cartmanager"
 	"cartwright/catalogue"
 	"cartwright/checkoutmanager"
@@ -49,7 +50,7 @@ const (
 func allSettings() (all []settings.Setting) {
 	seen := map[string]bool{}
 	for _, s := range []any{&gateway.Settings{}, &cartmanager.Settings{}, &checkoutmanager.Settings{}, &inventory.Settings{},
-		&payments.Settings{}, &catalogue.Settings{}, &migrateSettings{}, &verify.Settings{}, &queuesSettings{}, &demo.Settings{}, &bench.Settings{}} {
+		&payments.Settings{}, &catalogue.Settings{}, &migrateSettings{}, &verify.Settings{}, &queuesSettings{}, &demo.Settings{}, &bench.Settings{}, &floor.Settings{}} {
 		for _, one := range settings.Describe(s) {
 			if !seen[one.Key] {
 				seen[one.Key] = true

@@ -20,7 +20,7 @@ type migrateSettings struct {
 	logging.Settings
 	Broker messaging.Settings
 
-	AdminDSN           string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, queues pause and queues resume"`
+	AdminDSN           string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, bench, queues pause and queues resume"`
 	ReaderDSN          string `env:"MYSQL_DSN" help:"an account that may read all databases"`
 	InventoryDSN       string `env:"INVENTORY_DSN" help:"inventory's own account"`
 	CartmanagerDSN     string `env:"CARTMANAGER_DSN" help:"cartmanager's own account"`

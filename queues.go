@@ -48,7 +48,7 @@ type queuesSettings struct {
 
 // pauseSettings are for pausing and resuming.
 type pauseSettings struct {
-	DSN       string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, queues pause and queues resume"`
+	DSN       string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, bench, queues pause and queues resume"`
 	Namespace string `env:"NAMESPACE" help:"put before the name of every database, queue and exchange, so that two shops can share servers"`
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"cartwright/bench/floor"
 	"cartwright/internal/settings"
 	"cartwright/stage"
 )
@@ -21,8 +22,8 @@ type Settings struct {
 	URL       string `env:"URL" envDefault:"http://127.0.0.1:5003" help:"where the shop's gateway is, for demo and bench"`
 	StaffKey  string `env:"STAFF_KEY,required" help:"opens the staff routes: at least 16 characters; without it they are off"`
 	DSN       string `env:"MYSQL_DSN,required" help:"an account that may read all databases"`
-	AdminDSN  string `env:"ADMIN_DSN" help:"an account that may write to all databases, for bench growth and backlog"`
-	AMQPURL   string `env:"AMQP_URL" help:"RabbitMQ with an administrator's account, for bench backlog"`
+	AdminDSN  string `env:"ADMIN_DSN" help:"an account that may write to all databases, for bench growth, backlog and --floor"`
+	AMQPURL   string `env:"AMQP_URL" help:"RabbitMQ with an administrator's account, for bench backlog and --floor"`
 	Namespace string `env:"NAMESPACE" help:"put before the name of every database, queue and exchange, so that two shops can share servers"`
 	Commit    string `env:"COMMIT" envDefault:"unknown" help:"the version of the program, for bench's report"`
 }
@@ -51,7 +52,10 @@ func (c Command) kinds() (all []kind) {
 	for _, s := range scenarios {
 		all = append(all, kind{s.name, s.does, func(ctx context.Context, args []string) error { return c.runScenario(ctx, s, args) }})
 	}
-	return all
+	return append(all, kind{"floor", "the least durable work that any correct checkout must do, without a shop", func(ctx context.Context, args []string) error {
+		_, err := floor.Run(ctx, c.Out, args)
+		return err
+	}})
 }
 
 // Run runs what the first argument names, and the first scenario where it names nothing.
@@ -111,7 +115,7 @@ func (c Command) report(ctx context.Context, s scenario, o options) (*Report, er
 	if err := settings.Load(c.Environ, &set); err != nil {
 		return nil, fmt.Errorf("%w\n(./setup.sh bench sets them for the shop that it runs; so does eval \"$(./setup.sh env)\")", err)
 	}
-	if missing := s.missing(set); missing != "" {
+	if missing := s.missing(set, o); missing != "" {
 		return nil, fmt.Errorf("%s%s is not set", settings.Prefix, missing)
 	}
 	b, err := c.open(ctx, set, o)
@@ -125,6 +129,11 @@ func (c Command) report(ctx context.Context, s scenario, o options) (*Report, er
 	}
 	if err := b.audit(ctx); err != nil {
 		return nil, err
+	}
+	if o.floor {
+		if err := b.compareWithFloor(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return b.report, nil
 }

@@ -23,6 +23,7 @@ type options struct {
 	rows      int
 	jobs      int
 	limit     time.Duration
+	floor     bool
 	small     bool
 	json      bool
 	plot      string
@@ -72,6 +73,9 @@ func parseOptions(s scenario, args []string) (options, error) {
 	if s.takes("limit") {
 		flags.DurationVar(&o.limit, "limit", o.limit, "")
 	}
+	if s.takes("floor") {
+		flags.BoolVar(&o.floor, "floor", false, "")
+	}
 	flags.BoolVar(&o.small, "small", false, "")
 	flags.BoolVar(&o.json, "json", false, "")
 	flags.StringVar(&o.plot, "plot", "", "")
@@ -100,6 +104,9 @@ func (o options) faults(s scenario) (faults []error) {
 	}
 	if o.rate > 0 && o.checkouts > checkoutsMax {
 		faults = append(faults, fmt.Errorf("--rate %d for --seconds %d makes %d checkouts, want %d at most", o.rate, o.seconds, o.checkouts, checkoutsMax))
+	}
+	if o.floor && o.rate > 0 {
+		faults = append(faults, errors.New("--floor is measured with buyers who ask again when answered, so without --rate"))
 	}
 	if s.takes("step") && o.rate == 0 {
 		faults = append(faults, errors.New("--rate is 0, want at least 1 for the first step"))
@@ -148,6 +155,9 @@ func (o options) command(s scenario) string {
 			words = append(words, fmt.Sprintf("--%s %d", n.name, v))
 		}
 	}
+	if o.floor {
+		words = append(words, "--floor")
+	}
 	if s.takes("limit") && o.limit != normal.limit {
 		words = append(words, "--limit "+o.limit.String())
 	}
@@ -161,6 +171,9 @@ func (c Command) scenarioHelp(s scenario) {
 	}
 	if s.takes("limit") {
 		fmt.Fprintf(c.Out, "  --%-14s %s (%s)\n", "limit", "the p99 that must not be passed", s.defaults.limit)
+	}
+	if s.takes("floor") {
+		fmt.Fprintf(c.Out, "  --%-14s %s\n", "floor", "measures the floor too, on the same servers right afterwards, and tells the ratio")
 	}
 	fmt.Fprintf(c.Out, "  --%-14s %s\n", "small", "a run of a few seconds, to see that all of it works; its figures say nothing")
 	fmt.Fprintf(c.Out, "  --%-14s %s\n", "json", "the report as JSON")

@@ -25,7 +25,7 @@ var scenarios = []scenario{
 		name: "spread", does: "many products, one in each cart: what a shop is like on most days",
 		tells:    "Carts are filled, which is measured as adds, and then checked out. Each buyer asks again when\nanswered; with --rate, checkouts are due at fixed times instead.",
 		example:  "--buyers 64 --checkouts 5000",
-		flags:    []string{"buyers", "rate", "checkouts", "seconds", "warmup", "products"},
+		flags:    []string{"buyers", "rate", "checkouts", "seconds", "warmup", "products", "floor"},
 		defaults: options{buyers: 256, checkouts: 20_000, warmup: 2, products: 10_000},
 		small:    options{buyers: 8, checkouts: 40, products: 10},
 		run:      func(ctx context.Context, b *bench) error { return b.sale(ctx, "", b.products) },
@@ -34,7 +34,7 @@ var scenarios = []scenario{
 		name: "hot", does: "everybody buys the same product",
 		tells:    "As spread, with every cart wanting the one row of stock.",
 		example:  "--rate 500 --seconds 30",
-		flags:    []string{"buyers", "rate", "checkouts", "seconds", "warmup"},
+		flags:    []string{"buyers", "rate", "checkouts", "seconds", "warmup", "floor"},
 		defaults: options{buyers: 256, checkouts: 20_000, warmup: 2, products: 1},
 		small:    options{buyers: 8, checkouts: 40, products: 1},
 		run:      func(ctx context.Context, b *bench) error { return b.sale(ctx, "", 1) },
@@ -101,9 +101,13 @@ func (s scenario) numbers() (all []number) {
 }
 
 // missing is a setting that a scenario needs and was not given.
-func (s scenario) missing(set Settings) string {
+func (s scenario) missing(set Settings, o options) string {
 	given := map[string]string{"ADMIN_DSN": set.AdminDSN, "AMQP_URL": set.AMQPURL}
-	for _, name := range s.needs {
+	needs := s.needs
+	if o.floor {
+		needs = []string{"ADMIN_DSN", "AMQP_URL"}
+	}
+	for _, name := range needs {
 		if given[name] == "" {
 			return name
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,10 +41,31 @@ func TestTheBenchMeasuresAndLooksIntoTheBooks(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, options{})
 	f.benchScenarios(t)
+	t.Run("floor", f.benchFloor)
 	t.Run("page", f.benchPage)
 	f.agrees()
 	t.Run("wrong books", f.benchWrongBooks)
 	t.Run("wrong key", f.benchWrongKey)
+}
+
+// B9: the floor of this machine, and which part of it the shop has reached, come out of one run.
+func (f *fleet) benchFloor(t *testing.T) {
+	var out strings.Builder
+	if err := benchOn(f, &out).Run(t.Context(), []string{"spread", "--small", "--floor", "--json"}); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	var r bench.Report
+	if err := json.Unmarshal([]byte(out.String()), &r); err != nil {
+		t.Fatal(err)
+	}
+	facts := map[string]float64{}
+	for _, fact := range r.Facts {
+		facts[fact.Name] = fact.Value
+	}
+	least, part := facts["floor"], facts["checkouts, as a part of the floor"]
+	if least <= 0 || math.Abs(part*least-r.Phases[1].Rate) > r.Phases[1].Rate/100 {
+		t.Errorf("floor %f, part %f, checkouts %f", least, part, r.Phases[1].Rate)
+	}
 }
 
 func (f *fleet) benchScenarios(t *testing.T) {

@@ -45,9 +45,9 @@ var private struct {
 func Main(m *testing.M) {
 	goleak.VerifyTestMain(runThenStop{m},
 		// fasthttp's own housekeeping sleeps on for seconds after its server or client has stopped.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
 }
 
 // runThenStop ends the servers before goroutines are counted: each process has one that waits.
