@@ -20,6 +20,24 @@ type services struct {
 	mu       sync.Mutex
 	adjusted []*inventorypb.AdjustRequest
 	put      []*cataloguepb.Product
+	gone     map[string]bool // products of which nothing is left
+	done     map[string]bool // cart jobs that were done
+}
+
+// set notes a product or a job in one of the maps.
+func (s *services) set(which *map[string]bool, id string, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if *which == nil {
+		*which = map[string]bool{}
+	}
+	(*which)[id] = is
+}
+
+func (s *services) has(which *map[string]bool, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return (*which)[id]
 }
 
 const testMomentUs = 1_760_000_000_123_456
@@ -55,9 +73,9 @@ func (fakeCarts) GetCart(_ context.Context, req *cartpb.GetCartRequest) (*cartpb
 	}}, nil
 }
 
-func (fakeCarts) GetJob(_ context.Context, req *cartpb.GetJobRequest) (*cartpb.GetJobResponse, error) {
+func (f fakeCarts) GetJob(_ context.Context, req *cartpb.GetJobRequest) (*cartpb.GetJobResponse, error) {
 	switch id := req.GetJobId(); {
-	case id == "job-done":
+	case id == "job-done", f.has(&f.done, id):
 		return &cartpb.GetJobResponse{}, nil
 	case id == "job-refused":
 		return &cartpb.GetJobResponse{Fault: fault.ToProto(fault.New(fault.Refused, "out_of_stock", "only 3 of tea left"))}, nil
@@ -148,13 +166,15 @@ type fakeInventory struct {
 	*services
 }
 
-func (fakeInventory) GetAvailability(_ context.Context, req *inventorypb.GetAvailabilityRequest) (*inventorypb.GetAvailabilityResponse, error) {
+func (f fakeInventory) GetAvailability(_ context.Context, req *inventorypb.GetAvailabilityRequest) (*inventorypb.GetAvailabilityResponse, error) {
 	resp := &inventorypb.GetAvailabilityResponse{}
 	for _, id := range req.GetProductIds() {
-		switch id {
-		case "song":
+		switch {
+		case id == "song":
 			resp.Stock = append(resp.Stock, &inventorypb.Stock{ProductId: id, Kind: inventorypb.Kind_KIND_INFINITE})
-		case "new":
+		case id == "new":
+		case f.has(&f.gone, id):
+			resp.Stock = append(resp.Stock, &inventorypb.Stock{ProductId: id, Kind: inventorypb.Kind_KIND_FINITE, OnHand: 2, Reserved: 2})
 		default:
 			resp.Stock = append(resp.Stock, &inventorypb.Stock{ProductId: id, Kind: inventorypb.Kind_KIND_FINITE, OnHand: 10, Reserved: 2, Available: 8})
 		}

@@ -147,7 +147,7 @@ func (r Relay) oldest(ctx context.Context, conn *sql.Conn) (numbers []int64, eve
 		if err := rows.Scan(&number, &e.ID, &e.Type, &subject, &data, &e.Time); err != nil {
 			return nil, nil, err
 		}
-		if e.Body, err = r.cloudEvent(e, subject, data); err != nil {
+		if e.Body, err = r.cloudEvent(e, number, subject, data); err != nil {
 			return nil, nil, err
 		}
 		numbers, events = append(numbers, number), append(events, e)
@@ -155,8 +155,10 @@ func (r Relay) oldest(ctx context.Context, conn *sql.Conn) (numbers []int64, eve
 	return numbers, events, rows.Err()
 }
 
-// cloudEvent writes the CloudEvents 1.0 document of an event.
-func (r Relay) cloudEvent(e messaging.Event, subject string, data []byte) ([]byte, error) {
+// cloudEvent writes the CloudEvents 1.0 document of an event. Its sequence is the row's number, as
+// text of one length: of two events whose transactions locked the same row, the later one has the
+// greater sequence, however late or often either is heard.
+func (r Relay) cloudEvent(e messaging.Event, number int64, subject string, data []byte) ([]byte, error) {
 	return json.Marshal(struct {
 		SpecVersion     string          `json:"specversion"`
 		ID              string          `json:"id"`
@@ -164,9 +166,10 @@ func (r Relay) cloudEvent(e messaging.Event, subject string, data []byte) ([]byt
 		Type            string          `json:"type"`
 		Subject         string          `json:"subject"`
 		Time            string          `json:"time"`
+		Sequence        string          `json:"sequence"`
 		DataContentType string          `json:"datacontenttype"`
 		Data            json.RawMessage `json:"data"`
-	}{"1.0", e.ID, r.Source, e.Type, subject, e.Time.UTC().Format(time.RFC3339Nano), "application/json", data})
+	}{"1.0", e.ID, r.Source, e.Type, subject, e.Time.UTC().Format(time.RFC3339Nano), fmt.Sprintf("%020d", number), "application/json", data})
 }
 
 // sleep waits, or returns earlier when ctx ends.

@@ -1,0 +1,56 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"cartwright/internal/fault"
+	"cartwright/jobs"
+	"cartwright/proto/cartpb"
+	"cartwright/soldout"
+)
+
+// knownTime bounds the question whether a job is known; then it goes the long way.
+const knownTime = 500 * time.Millisecond
+
+// outOfStock is the code of a refusal for want of stock.
+const outOfStock = "out_of_stock"
+
+// refusesEarly returns what a worker would say to a job for a product that is sold out. No job is made
+// of it and nothing is kept, so the Idempotency-Key is free for another try. A key that may have been
+// used already goes the long way, to the answer that it has.
+func (g *gateway) refusesEarly(ctx context.Context, id string, keyed bool, job jobs.Job) error {
+	product := jobs.PutsIn(job)
+	if product == "" || !g.soldOut.Has(product) {
+		return nil
+	}
+	if keyed && g.mayKnow(ctx, id) {
+		return nil
+	}
+	g.metrics.early.WithLabelValues(jobs.KindOf(job)).Inc()
+	return soldout.Refusal(product)
+}
+
+// mayKnow tells whether a job was accepted here, or is known to who does it, or may be known because
+// they did not answer.
+func (g *gateway) mayKnow(ctx context.Context, id string) bool {
+	if _, accepted := g.accepted.find(id, time.Now()); accepted {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, knownTime)
+	defer cancel()
+	_, err := g.carts.GetJob(ctx, &cartpb.GetJobRequest{JobId: id})
+	return !fault.Is(err, fault.NotFound)
+}
+
+// learn takes from a worker's answer that a product has nothing left: its event may have come before
+// this process did, or never.
+func (g *gateway) learn(job jobs.Job, o outcome) {
+	product := jobs.PutsIn(job)
+	if product == "" || o.fault == nil {
+		return
+	}
+	if f := fault.As(o.fault); f.Code == outOfStock && f.Details["available"] == "0" {
+		g.soldOut.Suspect(product)
+	}
+}
