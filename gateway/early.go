@@ -7,6 +7,7 @@ import (
 	"cartwright/internal/fault"
 	"cartwright/jobs"
 	"cartwright/proto/cartpb"
+	"cartwright/proto/jobspb"
 	"cartwright/soldout"
 )
 
@@ -16,18 +17,26 @@ const knownTime = 500 * time.Millisecond
 // outOfStock is the code of a refusal for want of stock.
 const outOfStock = "out_of_stock"
 
-// refusesEarly returns what a worker would say to a job for a product that is sold out. No job is made
-// of it and nothing is kept, so the Idempotency-Key is free for another try. A key that may have been
-// used already goes the long way, to the answer that it has.
-func (g *gateway) refusesEarly(ctx context.Context, id string, keyed bool, job jobs.Job) error {
-	product := jobs.PutsIn(job)
-	if product == "" || !g.soldOut.Has(product) {
+// refusesEarly returns what a worker would say to a job for what is sold out, and counts that it did.
+func (g *gateway) refusesEarly(ctx context.Context, id string, keyed bool, job jobs.Job) (why error) {
+	if start, is := job.(*jobspb.StartCheckout); is {
+		why = g.rush.refusal(ctx, id, start)
+	} else {
+		why = g.refusesAdd(ctx, id, keyed, jobs.PutsIn(job))
+	}
+	if why != nil {
+		g.metrics.early.WithLabelValues(jobs.KindOf(job)).Inc()
+	}
+	return why
+}
+
+// refusesAdd refuses to put in what is sold out. No job is made of it and nothing is kept, so the
+// Idempotency-Key is free for another try. A key that may have been used already goes the long way,
+// to the answer that it has.
+func (g *gateway) refusesAdd(ctx context.Context, id string, keyed bool, product string) error {
+	if product == "" || !g.soldOut.Has(product) || keyed && g.mayKnow(ctx, id) {
 		return nil
 	}
-	if keyed && g.mayKnow(ctx, id) {
-		return nil
-	}
-	g.metrics.early.WithLabelValues(jobs.KindOf(job)).Inc()
 	return soldout.Refusal(product)
 }
 
@@ -43,14 +52,20 @@ func (g *gateway) mayKnow(ctx context.Context, id string) bool {
 	return !fault.Is(err, fault.NotFound)
 }
 
-// learn takes from a worker's answer that a product has nothing left: its event may have come before
-// this process did, or never.
+// learn takes from a worker's refusal that a product has nothing left, whose event may have come before
+// this process did, or never; and that checkouts are refused for it.
 func (g *gateway) learn(job jobs.Job, o outcome) {
-	product := jobs.PutsIn(job)
-	if product == "" || o.fault == nil {
+	if o.fault == nil {
 		return
 	}
-	if f := fault.As(o.fault); f.Code == outOfStock && f.Details["available"] == "0" {
-		g.soldOut.Suspect(product)
+	f := fault.As(o.fault)
+	if f.Code != outOfStock {
+		return
+	}
+	if f.Details["available"] == "0" {
+		g.soldOut.Suspect(f.Details["product"])
+	}
+	if _, is := job.(*jobspb.StartCheckout); is {
+		g.rush.note()
 	}
 }

@@ -80,6 +80,7 @@ type gateway struct {
 	health    *health
 	list      *pricelist.List
 	soldOut   *soldout.List
+	rush      *rush
 	metrics   *metrics
 
 	carts     cartpb.CartsClient
@@ -98,6 +99,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	}
 	defer g.close()
 	defer g.list.Close()
+	defer g.rush.wait()
 	checks := []debugport.Check{
 		{Name: "broker", Ask: func(context.Context) error { return g.publisher.Ready() }},
 		{Name: "answers", Ask: func(context.Context) error { return g.replies.Ready() }},
@@ -136,6 +138,7 @@ func newGateway(log *slog.Logger, reg *prometheus.Registry, s Settings) (*gatewa
 	}
 	g.list = pricelist.New(broker, "gateway", pricelist.From(g.catalogue))
 	g.soldOut = soldout.New(broker, "gateway", soldout.From(g.inventory))
+	g.rush = newRush(g.soldOut, g.carts, g.orders)
 	return g, nil
 }
 

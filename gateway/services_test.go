@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cartwright/internal/fault"
+	"cartwright/jobs"
 	"cartwright/proto/cartpb"
 	"cartwright/proto/cataloguepb"
 	"cartwright/proto/checkoutpb"
@@ -21,7 +22,8 @@ type services struct {
 	adjusted []*inventorypb.AdjustRequest
 	put      []*cataloguepb.Product
 	gone     map[string]bool // products of which nothing is left
-	done     map[string]bool // cart jobs that were done
+	done     map[string]bool // cart jobs that were done, and checkouts that were begun
+	refused  []*checkoutpb.RefuseRequest
 }
 
 // set notes a product or a job in one of the maps.
@@ -73,6 +75,19 @@ func (fakeCarts) GetCart(_ context.Context, req *cartpb.GetCartRequest) (*cartpb
 	}}, nil
 }
 
+// GetCarts gives each what GetCart would.
+func (f fakeCarts) GetCarts(ctx context.Context, req *cartpb.GetCartsRequest) (*cartpb.GetCartsResponse, error) {
+	resp := &cartpb.GetCartsResponse{}
+	for _, clientID := range req.GetClientIds() {
+		cart, err := f.GetCart(ctx, &cartpb.GetCartRequest{ClientId: clientID})
+		if err != nil {
+			return nil, err
+		}
+		resp.Carts = append(resp.Carts, cart)
+	}
+	return resp, nil
+}
+
 func (f fakeCarts) GetJob(_ context.Context, req *cartpb.GetJobRequest) (*cartpb.GetJobResponse, error) {
 	switch id := req.GetJobId(); {
 	case id == "job-done", f.has(&f.done, id):
@@ -118,6 +133,26 @@ func (fakeOrders) ListOrders(_ context.Context, req *checkoutpb.ListOrdersReques
 		return &checkoutpb.ListOrdersResponse{}, nil
 	}
 	return &checkoutpb.ListOrdersResponse{Orders: []*checkoutpb.Order{testOrder("order-paid", req.GetClientId())}, NextCursor: "second"}, nil
+}
+
+// RefuseBatch refuses each checkout that was not begun.
+func (f fakeOrders) RefuseBatch(_ context.Context, req *checkoutpb.RefuseBatchRequest) (*checkoutpb.RefuseBatchResponse, error) {
+	resp := &checkoutpb.RefuseBatchResponse{}
+	for _, r := range req.GetRequests() {
+		job, err := jobs.Decode(jobs.StartCheckout, r.GetJob())
+		if err == nil {
+			err = trouble(strings.TrimPrefix(job.GetClientId(), "orders-"))
+		}
+		if err != nil {
+			return nil, err
+		}
+		resp.Results = append(resp.Results, &checkoutpb.RefuseResult{Refused: !f.has(&f.done, r.GetOrderId())})
+		f.set(&f.done, r.GetOrderId(), true)
+		f.mu.Lock()
+		f.refused = append(f.refused, r)
+		f.mu.Unlock()
+	}
+	return resp, nil
 }
 
 type fakeCatalogue struct {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/ids"
 	"cartwright/internal/messaging"
 	"cartwright/proto/inventorypb"
 )
@@ -116,8 +117,11 @@ func (l *List) Has(product string) bool {
 }
 
 // Suspect makes inventory be asked about a product: a worker has refused it, and no event has told
-// why, or none that is remembered.
+// why, or none that is remembered. What is no product's ID would spoil the question for the others.
 func (l *List) Suspect(product string) {
+	if !ids.Valid(product) {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, known := l.products[product]; !known {

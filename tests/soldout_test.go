@@ -191,3 +191,60 @@ func TestAnEarlyRefusalIsLikeALateOne(t *testing.T) {
 		t.Errorf("a free key: %d %s", a.code, a.raw)
 	}
 }
+
+// B7, K8: many have the last unit in their carts. Once it is sold, their checkouts are refused without a
+// job and without a freeze, each order is there and says why, a key keeps its answer, and once goods
+// come in they are sold again.
+func TestARushForTheLastUnitIsRefusedAtTheDoor(t *testing.T) {
+	t.Parallel()
+	const crowd = 40
+	s := newShop(t, options{})
+	cartJobs, checkoutJobs := s.wire().jobsOn("cart.*"), s.wire().jobsOn("checkout.*")
+	s.product("tea", 100, 1)
+	all := s.crowd("c", crowd, "")
+	s.fillAll(all, "tea")
+	paid := s.mustCheckOut("c0", "", "paid")
+	if paid.code != http.StatusOK {
+		t.Fatalf("the first: %d %s", paid.code, paid.raw)
+	}
+	s.refusesAdds(cartJobs, "probe", "tea")
+	late := s.mustCheckOut("c1", "", "late") // by the long way: nobody was refused yet
+	before := checkoutJobs()
+	for i, b := range all[2:] {
+		early := s.mustCheckOut(b.client, "", "k")
+		if early.code != late.code || early.Status != late.Status || early.Error != late.Error || early.Order == "" {
+			t.Fatalf("early %d %s, late %d %s", early.code, early.raw, late.code, late.raw)
+		}
+		if o := s.order(early.Order); i < 3 && (o.Status != "CANCELLED" || o.Reason != early.Error || o.ClientID != b.client) {
+			t.Errorf("order: %+v", o)
+		}
+	}
+	if n := checkoutJobs() - before; n != 0 {
+		t.Errorf("%d of %d were put on the queue", n, crowd-2)
+	}
+	if n := s.metric("gateway", `early_refusals_total{kind="checkout.start"}`); n != fmt.Sprint(crowd-2) {
+		t.Errorf("%s were refused early, want %d", n, crowd-2)
+	}
+	if again := s.mustCheckOut("c0", "", "paid"); again.raw != paid.raw || again.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("the paid one: %d %s", again.code, again.raw)
+	}
+	first := s.mustCheckOut("c3", "", "k")
+	if first.code != http.StatusConflict || first.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("a refused one: %d %s", first.code, first.raw)
+	}
+	if c := s.cart("c3"); len(c.Items) != 1 {
+		t.Errorf("cart: %+v", c)
+	}
+	s.restock("tea", 1)
+	t.Logf("taken again after %s", s.takesAdds("probe", "tea"))
+	if a := s.mustCheckOut("c3", "", "second"); a.code != http.StatusOK {
+		t.Errorf("when it is back: %d %s", a.code, a.raw)
+	}
+	if again := s.mustCheckOut("c3", "", "k"); again.raw != first.raw {
+		t.Errorf("the refused key: %d %s, want %s", again.code, again.raw, first.raw)
+	}
+	if n := s.countOrders("placed"); n != 2 {
+		t.Errorf("%d orders are placed, want 2", n)
+	}
+	s.agrees()
+}
