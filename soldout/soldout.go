@@ -100,11 +100,8 @@ func (l *List) Run(ctx context.Context) error {
 	return both.Wait()
 }
 
-// Has tells whether nothing is left of a product. While events cannot be heard it does not know.
+// Has tells whether nothing is left of a product. While events cannot be heard it knows of none.
 func (l *List) Has(product string) bool {
-	if l.watch.Ready() != nil {
-		return false
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e, known := l.products[product]
@@ -178,17 +175,25 @@ func (l *List) confirm(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if l.watch.Ready() != nil {
-			continue // an answer of before the first event would be older than what is missed
-		}
-		before := l.due()
-		for some := range slices.Chunk(slices.Sorted(maps.Keys(before.seen)), askMax) {
-			if err := l.askFor(ctx, some, before); err != nil && ctx.Err() == nil {
-				l.log.DebugContext(ctx, "sold-out products are not confirmed", "error", err)
-				break
-			}
+		if err := l.askForAll(ctx); err != nil && ctx.Err() == nil {
+			l.log.DebugContext(ctx, "sold-out products are not confirmed", "error", err)
 		}
 	}
+}
+
+// askForAll asks about everything once. It asks nothing while events cannot be heard: the answer would be
+// older than what is missed.
+func (l *List) askForAll(ctx context.Context) error {
+	if l.watch.Ready() != nil {
+		return nil
+	}
+	before := l.due()
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(before.seen)), askMax) {
+		if err := l.askFor(ctx, some, before); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moment is what was known of products when inventory was asked about them.

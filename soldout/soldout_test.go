@@ -200,6 +200,13 @@ func TestWithoutAConfirmationItIsForgotten(t *testing.T) {
 	if late := s.becomes("tea", false); late > heals {
 		t.Errorf("it was believed for %s", late)
 	}
+	s.list.mu.Lock()
+	now := time.Now()
+	s.list.products["cup"] = &entry{gone: true, sequence: "1", until: now}
+	s.list.mu.Unlock()
+	if s.list.Has("cup") {
+		t.Error("it is believed until the next look, however long that takes")
+	}
 }
 
 // B7: a product whose event came before this process did.
@@ -236,7 +243,12 @@ func TestWhatMayHaveBeenMissedIsForgotten(t *testing.T) {
 	s := open(t)
 	s.runsOut("tea", 1)
 	s.proxy.Cut()
-	testenv.Eventually(t, soon, "nothing is believed", func() bool { return !s.list.Has("tea") })
+	testenv.Eventually(t, soon, "the loss is known", func() bool { return s.list.watch.Ready() != nil })
+	s.becomes("tea", false)
+	s.list.Suspect("tea")
+	if err := s.list.askForAll(t.Context()); err != nil || s.list.Has("tea") {
+		t.Errorf("an answer is believed while events cannot be heard (%v)", err)
+	}
 	s.set("tea", false)
 	s.proxy.Heal()
 	s.listens()

@@ -248,3 +248,30 @@ func TestARushForTheLastUnitIsRefusedAtTheDoor(t *testing.T) {
 	}
 	s.agrees()
 }
+
+// B7: a gateway that starts after the sell-out has heard no event. The first refused checkout tells it.
+func TestAGatewayThatStartsLateLearnsFromARefusal(t *testing.T) {
+	t.Parallel()
+	s := prepareShop(t, options{replicas: map[string]int{"gateway": 2}})
+	for _, service := range startOrder {
+		s.start(service, 0)
+	}
+	published := s.wire().jobsOn("checkout.*")
+	s.product("tea", 100, 1)
+	all := s.crowd("c", 3, "")
+	s.fillAll(all, "tea")
+	if a := s.mustCheckOut("c0", "", ""); a.code != http.StatusOK {
+		t.Fatalf("check out: %d %s", a.code, a.raw)
+	}
+	s.start("gateway", 1)
+	late := *s
+	late.url = "http://" + s.env["GATEWAY_LISTEN_1"]
+	if a := late.mustCheckOut("c1", "", ""); a.code != http.StatusConflict || published() != 2 {
+		t.Fatalf("the first refusal: %d %s, %d jobs", a.code, a.raw, published())
+	}
+	testenv.Eventually(t, readyLimit, "checkouts are refused without a job", func() bool {
+		before := published()
+		a := late.mustCheckOut("c2", "", "")
+		return a.code == http.StatusConflict && published() == before
+	})
+}
