@@ -158,6 +158,21 @@ func TestAUsedKeyIsNotRefusedEarly(t *testing.T) {
 	}
 }
 
+// B7: who brings goods in by way of a gateway finds them for sale there at once.
+func TestWhatCameInHereIsForSaleHere(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, nil)
+	e := s.teller(t)
+	e.runsOut(t, "tea")
+	// No event tells of it, nor would inventory if it were asked.
+	if r := s.ask(t, "POST", "/v1/products/tea/stock", bodyOf(stockRequest{Delta: 5}), asStaff); r.status != http.StatusOK {
+		t.Fatalf("stock: %d %s", r.status, r.body)
+	}
+	if r := s.ask(t, "POST", "/addToCart", addBody("ann", 1)); r.status != http.StatusOK {
+		t.Errorf("add: %d %s", r.status, r.body)
+	}
+}
+
 // B7: a refusal of a worker makes the gateway ask, and then it knows by itself. A product that there is
 // too little of is not sold out.
 func TestARefusalIsLearntFrom(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"cartwright/internal/debugport"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
@@ -138,7 +139,7 @@ func newGateway(log *slog.Logger, reg *prometheus.Registry, s Settings) (*gatewa
 	}
 	g.list = pricelist.New(broker, "gateway", pricelist.From(g.catalogue))
 	g.soldOut = soldout.New(broker, "gateway", soldout.From(g.inventory))
-	g.rush = newRush(g.soldOut, g.carts, g.orders)
+	g.rush = newRush(g.soldOut, g.carts, g.orders, groupcommit.NewMetrics(reg))
 	return g, nil
 }
 

@@ -36,7 +36,7 @@ type rush struct {
 	refuses *groupcommit.Group[*checkoutpb.RefuseRequest, bool]
 }
 
-func newRush(list *soldout.List, carts cartpb.CartsClient, orders checkoutpb.OrdersClient) *rush {
+func newRush(list *soldout.List, carts cartpb.CartsClient, orders checkoutpb.OrdersClient, sizes *groupcommit.Metrics) *rush {
 	r := &rush{soldOut: list}
 	look := func(ctx context.Context, clients []string) ([]groupcommit.Result[*cartpb.GetCartResponse], error) {
 		answer, err := carts.GetCarts(ctx, &cartpb.GetCartsRequest{ClientIds: clients})
@@ -54,8 +54,8 @@ func newRush(list *soldout.List, carts cartpb.CartsClient, orders checkoutpb.Ord
 		}
 		return all, err
 	}
-	r.carts = groupcommit.New(look, groupcommit.Options[string]{Lanes: rushLanes, Timeout: cartTime})
-	r.refuses = groupcommit.New(refuse, groupcommit.Options[*checkoutpb.RefuseRequest]{Lanes: rushLanes, Timeout: refuseTime})
+	r.carts = groupcommit.New(look, groupcommit.Options[string]{Lanes: rushLanes, Timeout: cartTime, Observe: sizes.Of("carts")})
+	r.refuses = groupcommit.New(refuse, groupcommit.Options[*checkoutpb.RefuseRequest]{Lanes: rushLanes, Timeout: refuseTime, Observe: sizes.Of("refuse")})
 	return r
 }
 
@@ -64,9 +64,9 @@ func (r *rush) note() { r.last.Store(time.Now().UnixNano()) }
 
 func (r *rush) isOn() bool { return time.Since(time.Unix(0, r.last.Load())) < rushFor }
 
-// refusal refuses a checkout whose cart has something that is sold out, and returns why. Nil means that it has
-// to go the long way: nothing is known to be sold out, somebody did not answer, or there is a
-// checkout under this ID already.
+// refusal refuses a checkout whose cart has something that is sold out, and returns why. Nil means
+// that it has to go the long way: nothing in it is known to be sold out, somebody did not answer, or
+// there is a checkout under this ID already.
 func (r *rush) refusal(ctx context.Context, id string, job *jobspb.StartCheckout) error {
 	if !r.isOn() {
 		return nil

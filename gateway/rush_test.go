@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/messaging"
 	"cartwright/jobs"
 	"cartwright/soldout"
@@ -81,7 +84,7 @@ func TestWithoutARushCartsAreNotLookedInto(t *testing.T) {
 	if n := s.metric(t, `early_refusals_total{kind="checkout.start"}`); n != "" {
 		t.Errorf("%s were refused", n)
 	}
-	r := newRush(nil, nil, nil)
+	r := newRush(nil, nil, nil, groupcommit.NewMetrics(prometheus.NewRegistry()))
 	if r.isOn() {
 		t.Error("a rush is on from the beginning")
 	}

@@ -54,12 +54,12 @@ func (g *gateway) submit(c *fiber.Ctx, job jobs.Job) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	if err := g.refusesEarly(c.UserContext(), id, keyed, job); err != nil {
-		return outcome{}, err
-	}
 	kind := jobs.KindOf(job)
 	if err := g.health.refuses(queueOf(kind)); err != nil {
 		return outcome{}, &jobError{id, err}
+	}
+	if err := g.refusesEarly(c.UserContext(), id, keyed, job); err != nil {
+		return outcome{}, err
 	}
 	body, err := jobs.Encode(job)
 	if err != nil {

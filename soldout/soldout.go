@@ -126,6 +126,13 @@ func (l *List) Suspect(product string) {
 	}
 }
 
+// Forget makes the next request for a product go the long way.
+func (l *List) Forget(product string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.products, product)
+}
+
 // add remembers a product if there is room.
 func (l *List) add(product string, e *entry) {
 	if len(l.products) < productsMax {
