@@ -19,9 +19,9 @@ const (
 	// first. At other times nobody pays for that look.
 	rushFor = 5 * time.Second
 	// cartTime and refuseTime bound what a checkout waits for here; then it goes the long way, which
-	// finds whatever came of it.
-	cartTime   = 500 * time.Millisecond
-	refuseTime = time.Second
+	// finds whatever came of it. They are not short: the long way is more work for those who are late.
+	cartTime   = time.Second
+	refuseTime = 2 * time.Second
 	// rushLanes lets some calls be on their way while others wait for an answer.
 	rushLanes = 2
 )
