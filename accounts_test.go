@@ -202,10 +202,12 @@ func (c corner) ofPrivateQueues(a messaging.Account) []try {
 	hear := func(queue, exchange string) func(ch *amqp.Channel) error { return hearAs(queue, queue, exchange) }
 	watch := c.Namespace + watchName
 	return []try{
-		{"make a watch queue", a.Watches != "", make(watch)},
+		{"make a watch queue", len(a.Watches) > 0, make(watch)},
 		{"make a watch queue of another name", false, make(c.Namespace + "watch.x")},
 		{"make a watch queue at the neighbour's", false, make(c.neighbour + watchName)},
-		{"watch products", a.Watches == "product", hearAs(watch, "product.updated", c.Namespace+c.Events)},
+		{"watch products", slices.Contains(a.Watches, "product"), hearAs(watch, "product.updated", c.Namespace+c.Events)},
+		{"watch stock", slices.Contains(a.Watches, "stock"), hearAs(watch, "stock.sold_out", c.Namespace+c.Events)},
+		{"watch what is only called like stock", false, hearAs(watch, "stocks.sold_out", c.Namespace+c.Events)},
 		{"watch everything", false, hearAs(watch, "#", c.Namespace+c.Events)},
 		{"watch orders", false, hearAs(watch, "order.created", c.Namespace+c.Events)},
 		{"watch the neighbour's products", false, hearAs(watch, "product.updated", c.neighbour+c.Events)},

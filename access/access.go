@@ -30,6 +30,7 @@ const (
 // methods says what each RPC of each service asks for.
 var methods = map[string]Scope{
 	cartpb.Carts_GetCart_FullMethodName:     Read,
+	cartpb.Carts_GetCarts_FullMethodName:    Read,
 	cartpb.Carts_GetJob_FullMethodName:      Read,
 	cartpb.Carts_FreezeBatch_FullMethodName: Write,
 	cartpb.Carts_ThawBatch_FullMethodName:   Write,
@@ -39,8 +40,9 @@ var methods = map[string]Scope{
 	cataloguepb.Catalogue_ListProducts_FullMethodName: Read,
 	cataloguepb.Catalogue_PutProduct_FullMethodName:   Write,
 
-	checkoutpb.Orders_GetOrder_FullMethodName:   Read,
-	checkoutpb.Orders_ListOrders_FullMethodName: Read,
+	checkoutpb.Orders_GetOrder_FullMethodName:    Read,
+	checkoutpb.Orders_ListOrders_FullMethodName:  Read,
+	checkoutpb.Orders_RefuseBatch_FullMethodName: Write,
 
 	inventorypb.Inventory_GetAvailability_FullMethodName: Read,
 	inventorypb.Inventory_Reserve_FullMethodName:         Write,
@@ -74,7 +76,7 @@ var grants = map[call][]Scope{
 	{"gateway", "catalogue"}:           {Read, Write}, // staff change products
 	{"gateway", "inventory"}:           {Read, Write}, // staff adjust stock
 	{"gateway", "cartmanager"}:         {Read},
-	{"gateway", "checkoutmanager"}:     {Read},
+	{"gateway", "checkoutmanager"}:     {Read, Write}, // what is sold out is refused at the door
 	{"cartmanager", "catalogue"}:       {Read},
 	{"cartmanager", "inventory"}:       {Read},
 	{"checkoutmanager", "cartmanager"}: {Write},

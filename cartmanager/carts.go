@@ -11,7 +11,6 @@ import (
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/store"
 	"cartwright/jobs"
-	"cartwright/proto/jobspb"
 )
 
 const (
@@ -102,26 +101,13 @@ func (c *Carts) perform(ctx context.Context, id string, job jobs.Job) (replayed 
 	if ch.fingerprint, err = jobs.Fingerprint(job); err != nil {
 		return false, fmt.Errorf("job %s: %w", id, err)
 	}
-	if product := putIn(job); product != "" {
+	if product := jobs.PutsIn(job); product != "" {
 		if ch.left, ch.refused, err = c.shop.offer(ctx, product); err != nil {
 			return false, fmt.Errorf("product %s: %w", product, err)
 		}
 	}
 	out, err := c.changes.Do(ctx, ch)
 	return out.replayed, err
-}
-
-// putIn names the product that a job puts into a cart; empty when it only takes out.
-func putIn(job jobs.Job) string {
-	switch j := job.(type) {
-	case *jobspb.AddToCart:
-		return j.GetProductId()
-	case *jobspb.SetCartLine:
-		if j.GetQuantity() > 0 {
-			return j.GetProductId()
-		}
-	}
-	return ""
 }
 
 // freeze takes the lines out of carts for checkouts, and answers for each apart. The catalogue is

@@ -28,14 +28,39 @@ func (s *server) GetCart(ctx context.Context, req *cartpb.GetCartRequest) (*cart
 	if err != nil {
 		return nil, fmt.Errorf("cart of %s: %w", req.GetClientId(), err)
 	}
-	resp := &cartpb.GetCartResponse{}
-	if !v.updated.IsZero() {
-		resp.UpdatedAtUs = v.updated.UnixMicro()
+	return v.toProto(), nil
+}
+
+// GetCarts shows the carts of several clients.
+func (s *server) GetCarts(ctx context.Context, req *cartpb.GetCartsRequest) (*cartpb.GetCartsResponse, error) {
+	clients := req.GetClientIds()
+	if len(clients) == 0 || len(clients) > batchMax {
+		return nil, fault.InvalidField("client_ids", "must have 1 to %d items", batchMax)
 	}
-	for _, l := range v.lines {
-		resp.Lines = append(resp.Lines, &cartpb.CartLine{ProductId: l.product, Quantity: l.quantity})
+	for i, client := range clients {
+		if !ids.Valid(client) {
+			return nil, fault.InvalidField(fmt.Sprintf("client_ids[%d]", i), ids.Shape)
+		}
+	}
+	resp := &cartpb.GetCartsResponse{}
+	for i, v := range s.carts.views.DoAll(ctx, clients) {
+		if v.Err != nil {
+			return nil, fmt.Errorf("cart of %s: %w", clients[i], v.Err)
+		}
+		resp.Carts = append(resp.Carts, v.Value.toProto())
 	}
 	return resp, nil
+}
+
+func (v view) toProto() *cartpb.GetCartResponse {
+	cart := &cartpb.GetCartResponse{}
+	if !v.updated.IsZero() {
+		cart.UpdatedAtUs = v.updated.UnixMicro()
+	}
+	for _, l := range v.lines {
+		cart.Lines = append(cart.Lines, &cartpb.CartLine{ProductId: l.product, Quantity: l.quantity})
+	}
+	return cart
 }
 
 // GetJob tells what became of a cart job.

@@ -58,6 +58,34 @@ func TestAddingAgainMakesTheLineLonger(t *testing.T) {
 	}
 }
 
+// B7: carts of many, in the order asked, one of them twice and one of nobody.
+func TestManyCartsAreReadAtOnce(t *testing.T) {
+	t.Parallel()
+	s := open(t, 1)
+	s.done(add("ann", "tea", 2))
+	s.done(add("bob", "cup", 1))
+	resp, err := s.client().GetCarts(t.Context(), &cartpb.GetCartsRequest{ClientIds: []string{"bob", "nobody", "ann", "bob"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var products []string
+	for _, c := range resp.GetCarts() {
+		product := "none"
+		for _, l := range c.GetLines() {
+			product = l.GetProductId()
+		}
+		products = append(products, product)
+	}
+	if got := strings.Join(products, " "); got != "cup none tea cup" {
+		t.Errorf("the carts have %s", got)
+	}
+	for _, bad := range [][]string{nil, make([]string, batchMax+1), {"ann", "x' OR '1'='1"}} {
+		if _, err := s.client().GetCarts(t.Context(), &cartpb.GetCartsRequest{ClientIds: bad}); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%d clients: %v", len(bad), err)
+		}
+	}
+}
+
 // C3
 func TestMoreThanThereIsIsRefused(t *testing.T) {
 	t.Parallel()

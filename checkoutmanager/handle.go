@@ -33,7 +33,7 @@ type result struct {
 // handle does one job: open the checkout or find it, walk it to its end, answer, and let
 // it be tidied up.
 func (w *worker) handle(ctx context.Context, m messaging.Message) error {
-	request, err := read(m)
+	request, err := read(m.Kind, m.Body)
 	if err != nil {
 		w.note(ctx, m, w.answers.Failed(ctx, m, err, false))
 		return err
@@ -79,14 +79,14 @@ func (w *worker) checkOut(ctx context.Context, id string, r request) (result, er
 }
 
 // read makes a request of a job, checked as if it came from a stranger. Its error is fault.Invalid.
-func read(m messaging.Message) (request, error) {
-	job, err := jobs.Decode(m.Kind, m.Body)
+func read(kind string, body []byte) (request, error) {
+	job, err := jobs.Decode(kind, body)
 	if err != nil {
 		return request{}, err
 	}
 	start, ok := job.(*jobspb.StartCheckout)
 	if !ok {
-		return request{}, fault.InvalidField("type", "%q does not belong on this queue", m.Kind)
+		return request{}, fault.InvalidField("type", "%q does not belong on this queue", kind)
 	}
 	fingerprint, err := jobs.Fingerprint(job)
 	if err != nil {

@@ -17,20 +17,21 @@ import (
 
 // orders is the book of checkouts: the only code that writes the tables of this service. All
 // moves of all checkouts go through two groups, one for each end of the saga, so a flush is one
-// transaction for many.
+// transaction for many; those that never begin have a third, in nobody's turn.
 type orders struct {
-	db    *sql.DB
-	opens *groupcommit.Group[move, moved] // beginnings
-	ends  *groupcommit.Group[move, moved] // all other moves
+	db       *sql.DB
+	opens    *groupcommit.Group[move, moved] // beginnings
+	ends     *groupcommit.Group[move, moved] // all other moves
+	refusals *groupcommit.Group[move, moved] // of what ends before it has begun
 }
 
 // move is one change of one checkout's row.
 type move struct {
 	kind moveKind
 	id   string
-	// open; of an end, the client alone
+	// open and refuse; of an end, the client alone
 	request request
-	// turn and end
+	// turn, end and refuse
 	from, to state
 	reason   *fault.Error
 	lines    []line
@@ -41,6 +42,7 @@ type moveKind int
 
 const (
 	openMove    moveKind = iota // make the row, or find it
+	refuseMove                  // make the row of a checkout that has failed, or find it
 	guardedMove                 // from one state to the next, if it is still there
 	parkMove                    // leave it to rescue, later
 	settledMove                 // nothing is left to do
@@ -75,6 +77,7 @@ func newOrders(db *sql.DB, observe func(group string) groupcommit.Observer) *ord
 	weight := func(m move) int { return 1 + len(m.lines) }
 	o.opens = groupcommit.New(o.flush, groupcommit.Options[move]{Weight: weight, Observe: observe("open")})
 	o.ends = groupcommit.New(o.flush, groupcommit.Options[move]{Weight: weight, Observe: observe("end")})
+	o.refusals = groupcommit.New(o.flush, groupcommit.Options[move]{Observe: observe("refuse")})
 	return o
 }
 
@@ -91,6 +94,15 @@ func (o *orders) open(ctx context.Context, id string, r request) (c *checkout, f
 	c = &checkout{id: id}
 	c.take(m.row)
 	return c, m.fresh, nil
+}
+
+// refuse makes rows that have failed from the beginning, so nothing is ever asked for in their name.
+// The answer tells for each whether there was none before.
+func (o *orders) refuse(ctx context.Context, moves []move) []groupcommit.Result[moved] {
+	for i := range moves {
+		moves[i].kind, moves[i].to = refuseMove, failed
+	}
+	return o.refusals.DoAll(ctx, moves)
 }
 
 func (o *orders) turn(ctx context.Context, c *checkout, reason *fault.Error) error {
@@ -112,6 +124,9 @@ func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
 		return nil
 	}
 	c.take(after.row)
+	if c.reason != nil && m.reason != nil && c.reason.Code == m.reason.Code {
+		c.reason.Details = m.reason.Details // the row has none, but whoever waits now can be told
+	}
 	return nil
 }
 
@@ -160,7 +175,7 @@ func (o *orders) flush(ctx context.Context, batch []move) ([]groupcommit.Result[
 	return results, err
 }
 
-// hopeful tells for each move of a batch whether it can do without a look: openings and ordinary
+// hopeful tells for each move of a batch whether it can do without a look: new rows and ordinary
 // ends. Of an order that a batch has several moves of, nothing is hoped.
 func hopeful(batch []move) []bool {
 	times := map[string]int{}
@@ -169,7 +184,7 @@ func hopeful(batch []move) []bool {
 	}
 	hopes := make([]bool, len(batch))
 	for i, m := range batch {
-		hopes[i] = m.kind == openMove || m.kind == guardedMove && m.from == placing && m.to == placed && times[m.id] == 1
+		hopes[i] = m.kind == openMove || m.kind == refuseMove || m.kind == guardedMove && m.from == placing && m.to == placed && times[m.id] == 1
 	}
 	return hopes
 }
@@ -207,6 +222,11 @@ func decide(rows map[string]row, batch []move, hopes []bool) ([]groupcommit.Resu
 			r = row{request: m.request, id: m.id, state: placing}
 			opened[m.id] = true
 			results[i].Value.fresh = true
+		case m.kind == refuseMove && !exists:
+			r = row{request: m.request, id: m.id}.after(m)
+			opened[m.id] = true
+			results[i].Value.fresh = true
+			p.events = append(p.events, events(r, m)...)
 		case !exists:
 			results[i].Err = fault.New(fault.NotFound, "unknown_order", "there is no order %s", m.id)
 			continue

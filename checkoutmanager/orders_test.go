@@ -30,6 +30,7 @@ func replicas(t *testing.T, n int) (*sql.DB, []*orders) {
 		books[i] = newOrders(db, ignore)
 		t.Cleanup(books[i].opens.Wait)
 		t.Cleanup(books[i].ends.Wait)
+		t.Cleanup(books[i].refusals.Wait)
 	}
 	return db, books
 }

@@ -35,7 +35,8 @@ func (p page) write(ctx context.Context, tx *sql.Tx) error {
 
 func byID(a, b row) int { return cmp.Compare(a.id, b.id) }
 
-// writeOpened adds new rows. A key that is taken was taken a moment ago by another worker.
+// writeOpened adds new rows. A key that is taken was taken a moment ago by another worker. What has
+// failed from the beginning needs no rescue.
 func (p page) writeOpened(ctx context.Context, tx *sql.Tx) error {
 	if len(p.opened) == 0 {
 		return nil
@@ -43,7 +44,11 @@ func (p page) writeOpened(ctx context.Context, tx *sql.Tx) error {
 	slices.SortFunc(p.opened, byID)
 	var args []any
 	for _, r := range p.opened {
-		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, graceSeconds)
+		var due any = graceSeconds
+		if r.state == failed {
+			due = nil
+		}
+		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, due)
 	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)

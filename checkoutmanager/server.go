@@ -16,10 +16,11 @@ import (
 
 const pageMax = 100
 
-// server answers questions about orders.
+// server answers questions about orders, and makes those that never begin.
 type server struct {
 	checkoutpb.UnimplementedOrdersServer
-	db *sql.DB
+	db     *sql.DB
+	orders *orders
 }
 
 const orderColumns = `order_id, client_id, state, reason_code, reason, total_minor, currency, created_at, updated_at`

@@ -53,7 +53,7 @@ type price struct {
 // addToCart puts more of a product into a cart.
 //
 //	@Summary		Add to a cart
-//	@Description	Adds units of a product to a client's cart. Sent again with the same Idempotency-Key and body, it is done once and answered alike.
+//	@Description	Adds units of a product to a client's cart. Sent again with the same Idempotency-Key and body, it is done once and answered alike; what is refused without a jobID, because the product is sold out, may be sent again for another answer.
 //	@Tags			shop
 //	@Accept			json
 //	@Produce		json

@@ -1,7 +1,8 @@
 // Package gateway is the shop's front door: HTTP in, jobs on the broker out. It turns each change
 // that a shopper asks for into a job, waits for the answer to that very job, and says honestly
 // what it knows when no answer comes in time. Questions go to the services that own the answer.
-// It owns nothing durable and decides nothing about stock or money.
+// It owns nothing durable and decides nothing about stock or money: what it refuses because it is sold
+// out, inventory has said so of a moment ago.
 package gateway
 
 import (
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"cartwright/internal/debugport"
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/identity"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/logging"
@@ -27,6 +29,7 @@ import (
 	"cartwright/proto/cataloguepb"
 	"cartwright/proto/checkoutpb"
 	"cartwright/proto/inventorypb"
+	"cartwright/soldout"
 )
 
 // Settings of a gateway.
@@ -77,6 +80,8 @@ type gateway struct {
 	accepted  *acceptedJobs
 	health    *health
 	list      *pricelist.List
+	soldOut   *soldout.List
+	rush      *rush
 	metrics   *metrics
 
 	carts     cartpb.CartsClient
@@ -95,6 +100,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	}
 	defer g.close()
 	defer g.list.Close()
+	defer g.rush.wait()
 	checks := []debugport.Check{
 		{Name: "broker", Ask: func(context.Context) error { return g.publisher.Ready() }},
 		{Name: "answers", Ask: func(context.Context) error { return g.replies.Ready() }},
@@ -104,6 +110,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		lifecycle.Part{Name: "publisher", Run: g.publisher.Run},
 		lifecycle.Part{Name: "answers", Run: g.replies.Run},
 		lifecycle.Part{Name: "price list", Run: g.list.Run},
+		lifecycle.Part{Name: "sold-out list", Run: g.soldOut.Run},
 		lifecycle.Part{Name: "health", Run: g.health.Run},
 		lifecycle.Part{Name: "HTTP", Run: func(ctx context.Context) error { return g.serve(ctx, s.Listen) }},
 	)
@@ -131,6 +138,8 @@ func newGateway(log *slog.Logger, reg *prometheus.Registry, s Settings) (*gatewa
 		return nil, errors.Join(err, g.close())
 	}
 	g.list = pricelist.New(broker, "gateway", pricelist.From(g.catalogue))
+	g.soldOut = soldout.New(broker, "gateway", soldout.From(g.inventory))
+	g.rush = newRush(g.soldOut, g.carts, g.orders, groupcommit.NewMetrics(reg))
 	return g, nil
 }
 

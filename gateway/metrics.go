@@ -7,6 +7,7 @@ type metrics struct {
 	requests *prometheus.HistogramVec
 	dropped  *prometheus.CounterVec
 	waiting  prometheus.Gauge
+	early    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -21,7 +22,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "answers_awaited", Help: "Requests that wait for the answer to their job now.",
 		}),
+		early: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "early_refusals_total", Help: "Requests that were refused without a job because the product is sold out, by the kind of job.",
+		}, []string{"kind"}),
 	}
-	reg.MustRegister(m.requests, m.dropped, m.waiting)
+	reg.MustRegister(m.requests, m.dropped, m.waiting, m.early)
 	return m
 }

@@ -40,7 +40,7 @@ type shopAnswer struct {
 	Status string `json:"status" enums:"Success,Failed,Accepted" example:"Success"`
 	// Why it failed; empty otherwise.
 	Error string `json:"error" example:""`
-	// Of a change of the cart: where to ask for it is /v1/jobs/{jobID}.
+	// Of a change of the cart: where to ask for it is /v1/jobs/{jobID}. Absent when no job was made of it.
 	JobID string `json:"jobID,omitempty"`
 	// Of a checkout: where to ask for it is /v1/orders/{orderID}.
 	OrderID string `json:"orderID,omitempty"`

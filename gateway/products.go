@@ -209,6 +209,7 @@ func (g *gateway) changeStock(c *fiber.Ctx) error {
 		return err
 	}
 	resp, err := g.inventory.Adjust(ctx, &inventorypb.AdjustRequest{AdjustmentId: id, ProductId: productID, Delta: delta, Kind: kind})
+	g.soldOut.Forget(productID) // also when nobody knows whether it was changed; the event takes a moment
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cartwright/internal/fault"
+	"cartwright/jobs"
 	"cartwright/proto/cartpb"
 	"cartwright/proto/cataloguepb"
 	"cartwright/proto/checkoutpb"
@@ -20,6 +21,25 @@ type services struct {
 	mu       sync.Mutex
 	adjusted []*inventorypb.AdjustRequest
 	put      []*cataloguepb.Product
+	gone     map[string]bool // products of which nothing is left
+	done     map[string]bool // cart jobs that were done, and checkouts that were begun
+	refused  []*checkoutpb.RefuseRequest
+}
+
+// set notes a product or a job in one of the maps.
+func (s *services) set(which *map[string]bool, id string, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if *which == nil {
+		*which = map[string]bool{}
+	}
+	(*which)[id] = is
+}
+
+func (s *services) has(which *map[string]bool, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return (*which)[id]
 }
 
 const testMomentUs = 1_760_000_000_123_456
@@ -55,9 +75,22 @@ func (fakeCarts) GetCart(_ context.Context, req *cartpb.GetCartRequest) (*cartpb
 	}}, nil
 }
 
-func (fakeCarts) GetJob(_ context.Context, req *cartpb.GetJobRequest) (*cartpb.GetJobResponse, error) {
+// GetCarts gives each what GetCart would.
+func (f fakeCarts) GetCarts(ctx context.Context, req *cartpb.GetCartsRequest) (*cartpb.GetCartsResponse, error) {
+	resp := &cartpb.GetCartsResponse{}
+	for _, clientID := range req.GetClientIds() {
+		cart, err := f.GetCart(ctx, &cartpb.GetCartRequest{ClientId: clientID})
+		if err != nil {
+			return nil, err
+		}
+		resp.Carts = append(resp.Carts, cart)
+	}
+	return resp, nil
+}
+
+func (f fakeCarts) GetJob(_ context.Context, req *cartpb.GetJobRequest) (*cartpb.GetJobResponse, error) {
 	switch id := req.GetJobId(); {
-	case id == "job-done":
+	case id == "job-done", f.has(&f.done, id):
 		return &cartpb.GetJobResponse{}, nil
 	case id == "job-refused":
 		return &cartpb.GetJobResponse{Fault: fault.ToProto(fault.New(fault.Refused, "out_of_stock", "only 3 of tea left"))}, nil
@@ -100,6 +133,26 @@ func (fakeOrders) ListOrders(_ context.Context, req *checkoutpb.ListOrdersReques
 		return &checkoutpb.ListOrdersResponse{}, nil
 	}
 	return &checkoutpb.ListOrdersResponse{Orders: []*checkoutpb.Order{testOrder("order-paid", req.GetClientId())}, NextCursor: "second"}, nil
+}
+
+// RefuseBatch refuses each checkout that was not begun.
+func (f fakeOrders) RefuseBatch(_ context.Context, req *checkoutpb.RefuseBatchRequest) (*checkoutpb.RefuseBatchResponse, error) {
+	resp := &checkoutpb.RefuseBatchResponse{}
+	for _, r := range req.GetRequests() {
+		job, err := jobs.Decode(jobs.StartCheckout, r.GetJob())
+		if err == nil {
+			err = trouble(strings.TrimPrefix(job.GetClientId(), "orders-"))
+		}
+		if err != nil {
+			return nil, err
+		}
+		resp.Results = append(resp.Results, &checkoutpb.RefuseResult{Refused: !f.has(&f.done, r.GetOrderId())})
+		f.set(&f.done, r.GetOrderId(), true)
+		f.mu.Lock()
+		f.refused = append(f.refused, r)
+		f.mu.Unlock()
+	}
+	return resp, nil
 }
 
 type fakeCatalogue struct {
@@ -148,13 +201,15 @@ type fakeInventory struct {
 	*services
 }
 
-func (fakeInventory) GetAvailability(_ context.Context, req *inventorypb.GetAvailabilityRequest) (*inventorypb.GetAvailabilityResponse, error) {
+func (f fakeInventory) GetAvailability(_ context.Context, req *inventorypb.GetAvailabilityRequest) (*inventorypb.GetAvailabilityResponse, error) {
 	resp := &inventorypb.GetAvailabilityResponse{}
 	for _, id := range req.GetProductIds() {
-		switch id {
-		case "song":
+		switch {
+		case id == "song":
 			resp.Stock = append(resp.Stock, &inventorypb.Stock{ProductId: id, Kind: inventorypb.Kind_KIND_INFINITE})
-		case "new":
+		case id == "new":
+		case f.has(&f.gone, id):
+			resp.Stock = append(resp.Stock, &inventorypb.Stock{ProductId: id, Kind: inventorypb.Kind_KIND_FINITE, OnHand: 2, Reserved: 2})
 		default:
 			resp.Stock = append(resp.Stock, &inventorypb.Stock{ProductId: id, Kind: inventorypb.Kind_KIND_FINITE, OnHand: 10, Reserved: 2, Available: 8})
 		}

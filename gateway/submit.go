@@ -50,13 +50,16 @@ func (g *gateway) submit(c *fiber.Ctx, job jobs.Job) (outcome, error) {
 	if err := jobs.Check(job); err != nil {
 		return outcome{}, err
 	}
-	id, err := jobID(c, job)
+	id, keyed, err := jobID(c, job)
 	if err != nil {
 		return outcome{}, err
 	}
 	kind := jobs.KindOf(job)
 	if err := g.health.refuses(queueOf(kind)); err != nil {
 		return outcome{}, &jobError{id, err}
+	}
+	if err := g.refusesEarly(c.UserContext(), id, keyed, job); err != nil {
+		return outcome{}, err
 	}
 	body, err := jobs.Encode(job)
 	if err != nil {
@@ -68,7 +71,9 @@ func (g *gateway) submit(c *fiber.Ctx, job jobs.Job) (outcome, error) {
 		c.Set(appliedHeader, respondAsync)
 		return g.leave(c.UserContext(), m, known)
 	}
-	return g.await(c.UserContext(), m, known)
+	o, err := g.await(c.UserContext(), m, known)
+	g.learn(job, o)
+	return o, err
 }
 
 // leave puts a job on the broker and waits for nothing.
@@ -139,12 +144,12 @@ func read(jobID string, a *jobspb.Answer) outcome {
 }
 
 // jobID is the job's ID by the request's Idempotency-Key, or a new one without.
-func jobID(c *fiber.Ctx, job jobs.Job) (string, error) {
-	key, given, err := idempotencyKey(c)
-	if err != nil || !given {
-		return ids.New(), err
+func jobID(c *fiber.Ctx, job jobs.Job) (id string, keyed bool, err error) {
+	key, keyed, err := idempotencyKey(c)
+	if err != nil || !keyed {
+		return ids.New(), false, err
 	}
-	return jobs.ID(jobs.KindOf(job), job.GetClientId(), key), nil
+	return jobs.ID(jobs.KindOf(job), job.GetClientId(), key), true, nil
 }
 
 // idempotencyKey reads the header: 1 to 255 printable ASCII characters.

@@ -44,8 +44,8 @@ func Topology(namespace string) messaging.Topology {
 			{Name: Checkoutmanager, Keys: []string{"checkout.*"}},
 		},
 		Accounts: []messaging.Account{
-			{Service: "gateway", Asks: true, Watches: "product"},
-			{Service: "cartmanager", Works: Cartmanager, Tells: "cart", Watches: "product"},
+			{Service: "gateway", Asks: true, Watches: []string{"product", "stock"}},
+			{Service: "cartmanager", Works: Cartmanager, Tells: "cart", Watches: []string{"product"}},
 			{Service: "checkoutmanager", Works: Checkoutmanager, Tells: "order"},
 			{Service: "inventory", Tells: "stock"},
 			{Service: "payments", Tells: "payment"},
@@ -91,6 +91,19 @@ func KindOf(job Job) string {
 		return StartCheckout
 	}
 	panic(fmt.Sprintf("%T is no job", job))
+}
+
+// PutsIn names the product that a job puts into a cart; empty when it only takes out.
+func PutsIn(job Job) (product string) {
+	switch j := job.(type) {
+	case *jobspb.AddToCart:
+		return j.GetProductId()
+	case *jobspb.SetCartLine:
+		if j.GetQuantity() > 0 {
+			return j.GetProductId()
+		}
+	}
+	return ""
 }
 
 // ID is the ID of a client's job by its idempotency key: the same three give the same ID.

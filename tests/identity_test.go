@@ -29,7 +29,7 @@ const revokedWithin = 5 * time.Second
 // mayCall says who may read (r) and write (w) where. It says again, in other words, what the
 // tables of access say.
 var mayCall = map[string]map[string]string{
-	"gateway":         {"catalogue": "rw", "inventory": "rw", "cartmanager": "r", "checkoutmanager": "r"},
+	"gateway":         {"catalogue": "rw", "inventory": "rw", "cartmanager": "r", "checkoutmanager": "rw"},
 	"cartmanager":     {"catalogue": "r", "inventory": "r"},
 	"checkoutmanager": {"cartmanager": "w", "inventory": "w", "payments": "w"},
 	"operator":        {"catalogue": "rw", "inventory": "rw", "payments": "rw", "cartmanager": "rw", "checkoutmanager": "rw"},

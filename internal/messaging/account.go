@@ -14,10 +14,10 @@ import (
 // and all that must exist before the service can work.
 type Account struct {
 	Service string
-	Asks    bool   // publishes jobs, and hears the answers on reply queues of its own
-	Works   Queue  // takes jobs off this queue, moves them to its companions, and answers them
-	Tells   string // publishes the events whose type begins with this word
-	Watches string // hears the events whose type begins with this word, on queues of its own
+	Asks    bool     // publishes jobs, and hears the answers on reply queues of its own
+	Works   Queue    // takes jobs off this queue, moves them to its companions, and answers them
+	Tells   string   // publishes the events whose type begins with this word
+	Watches []string // hears the events whose type begins with one of these words, on queues of its own
 }
 
 // permissions are RabbitMQ's: regular expressions of the names that a user may configure, write to
@@ -52,13 +52,13 @@ func (t Topology) permissions(a Account) permissions {
 		write = append(write, exactly(t.name(t.Events)))
 		events.write = begins(a.Tells)
 	}
-	if a.Watches != "" {
+	if len(a.Watches) > 0 {
 		watches := t.private(watchPrefix)
 		configure, write = append(configure, watches), append(write, watches)
 		read = append(read, watches, exactly(t.name(t.Events)))
-		events.read = begins(a.Watches)
+		events.read = begins(a.Watches...)
 	}
-	if a.Tells+a.Watches != "" {
+	if a.hasEvents() {
 		byExchange[t.name(t.Events)] = events
 	}
 	return permissions{whole(configure...), whole(write...), whole(read...), byExchange}
@@ -69,8 +69,11 @@ func (t Topology) private(prefix string) string {
 	return regexp.QuoteMeta(t.name(prefix)) + "[0-9a-f]{32}"
 }
 
-// begins matches the types of events of one kind.
-func begins(word string) string { return "^" + regexp.QuoteMeta(word+".") }
+// hasEvents tells whether an account has to do with events at all.
+func (a Account) hasEvents() bool { return a.Tells != "" || len(a.Watches) > 0 }
+
+// begins matches the types of events of some kinds.
+func begins(words ...string) string { return `^(` + exactly(words...) + `)\.` }
 
 // exactly matches these names and nothing that only looks like them.
 func exactly(names ...string) string {
@@ -105,7 +108,7 @@ func (t Topology) uses(service string) (exchanges []string, queues []Queue) {
 	if a.Works != "" {
 		exchanges, queues = append(exchanges, t.Queues, t.Replies), a.Works.all()
 	}
-	if a.Tells+a.Watches != "" {
+	if a.hasEvents() {
 		exchanges = append(exchanges, t.Events)
 	}
 	return exchanges, queues

@@ -43,6 +43,10 @@ type Saved struct {
 	Subject string          `json:"subject"`
 	Data    json.RawMessage `json:"data"`
 	Time    time.Time       `json:"-"` // of its sheet
+	// Sequence is the sheet's number and the place on it, as text of one length: of two events whose
+	// transactions locked the same row, the later one has the greater sequence, however late or
+	// often either is heard.
+	Sequence string `json:"-"`
 }
 
 // Add saves events, to be published once tx is committed, in this order.
@@ -92,7 +96,7 @@ func Waiting(ctx context.Context, db Queryer, most int) (sheets []int64, events 
 			return nil, nil, fmt.Errorf("sheet %d: %w", number, err)
 		}
 		for i := range sheet {
-			sheet[i].Time = saved
+			sheet[i].Time, sheet[i].Sequence = saved, fmt.Sprintf("%020d.%06d", number, i)
 		}
 		sheets, events = append(sheets, number), append(events, sheet...)
 	}
@@ -195,9 +199,10 @@ func (r Relay) cloudEvent(e Saved) (messaging.Event, error) {
 		Type            string          `json:"type"`
 		Subject         string          `json:"subject"`
 		Time            string          `json:"time"`
+		Sequence        string          `json:"sequence"`
 		DataContentType string          `json:"datacontenttype"`
 		Data            json.RawMessage `json:"data"`
-	}{"1.0", e.ID, r.Source, e.Type, e.Subject, e.Time.UTC().Format(time.RFC3339Nano), "application/json", e.Data})
+	}{"1.0", e.ID, r.Source, e.Type, e.Subject, e.Time.UTC().Format(time.RFC3339Nano), e.Sequence, "application/json", e.Data})
 	return messaging.Event{ID: e.ID, Type: e.Type, Time: e.Time, Body: body}, err
 }
 

@@ -121,10 +121,14 @@ func add(ctx context.Context, tx *sql.Tx, numbers ...int) error {
 	return outbox.Add(ctx, tx, events...)
 }
 
+// sequenceLength is room for the number of every sheet and every place on it, so that texts compare
+// like numbers.
+const sequenceLength = 20 + 1 + 6
+
 // document is what a CloudEvents 1.0 reader sees.
 type document struct {
-	SpecVersion, ID, Source, Type, Subject, Time, DataContentType string
-	Data                                                          struct{ Number int }
+	SpecVersion, ID, Source, Type, Subject, Time, Sequence, DataContentType string
+	Data                                                                    struct{ Number int }
 }
 
 func (p *post) hear() (d document) {
@@ -141,12 +145,18 @@ func (p *post) hear() (d document) {
 }
 
 // inOrder hears the events up to a number. One may come again, with all after it, but none may be
-// left out.
+// left out; and a later one has a greater sequence.
 func (p *post) inOrder(last int) {
 	p.t.Helper()
+	sequence := ""
 	for next := 0; next <= last; {
-		switch n := p.hear().Data.Number; {
+		d := p.hear()
+		switch n := d.Data.Number; {
 		case n == next:
+			if d.Sequence <= sequence || len(d.Sequence) != sequenceLength {
+				p.t.Fatalf("%d has the sequence %q, after %q", n, d.Sequence, sequence)
+			}
+			sequence = d.Sequence
 			next++
 		case n > next:
 			p.t.Fatalf("%d came before %d", n, next)

@@ -120,6 +120,95 @@ func (x *GetCartResponse) GetUpdatedAtUs() int64 {
 	return 0
 }
 
+type GetCartsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 256.
+	ClientIds     []string `protobuf:"bytes,1,rep,name=client_ids,json=clientIds,proto3" json:"client_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCartsRequest) Reset() {
+	*x = GetCartsRequest{}
+	mi := &file_cartpb_cart_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCartsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCartsRequest) ProtoMessage() {}
+
+func (x *GetCartsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cartpb_cart_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCartsRequest.ProtoReflect.Descriptor instead.
+func (*GetCartsRequest) Descriptor() ([]byte, []int) {
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetCartsRequest) GetClientIds() []string {
+	if x != nil {
+		return x.ClientIds
+	}
+	return nil
+}
+
+type GetCartsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Carts         []*GetCartResponse     `protobuf:"bytes,1,rep,name=carts,proto3" json:"carts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCartsResponse) Reset() {
+	*x = GetCartsResponse{}
+	mi := &file_cartpb_cart_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCartsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCartsResponse) ProtoMessage() {}
+
+func (x *GetCartsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cartpb_cart_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCartsResponse.ProtoReflect.Descriptor instead.
+func (*GetCartsResponse) Descriptor() ([]byte, []int) {
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetCartsResponse) GetCarts() []*GetCartResponse {
+	if x != nil {
+		return x.Carts
+	}
+	return nil
+}
+
 type CartLine struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ProductId     string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
@@ -130,7 +219,7 @@ type CartLine struct {
 
 func (x *CartLine) Reset() {
 	*x = CartLine{}
-	mi := &file_cartpb_cart_proto_msgTypes[2]
+	mi := &file_cartpb_cart_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +231,7 @@ func (x *CartLine) String() string {
 func (*CartLine) ProtoMessage() {}
 
 func (x *CartLine) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[2]
+	mi := &file_cartpb_cart_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +244,7 @@ func (x *CartLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CartLine.ProtoReflect.Descriptor instead.
 func (*CartLine) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{2}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CartLine) GetProductId() string {
@@ -181,7 +270,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[3]
+	mi := &file_cartpb_cart_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -193,7 +282,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[3]
+	mi := &file_cartpb_cart_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -206,7 +295,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{3}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetJobRequest) GetJobId() string {
@@ -226,7 +315,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_cartpb_cart_proto_msgTypes[4]
+	mi := &file_cartpb_cart_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +327,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[4]
+	mi := &file_cartpb_cart_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +340,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{4}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetJobResponse) GetFault() *faultpb.Fault {
@@ -271,7 +360,7 @@ type FreezeRequest struct {
 
 func (x *FreezeRequest) Reset() {
 	*x = FreezeRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[5]
+	mi := &file_cartpb_cart_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +372,7 @@ func (x *FreezeRequest) String() string {
 func (*FreezeRequest) ProtoMessage() {}
 
 func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[5]
+	mi := &file_cartpb_cart_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +385,7 @@ func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeRequest.ProtoReflect.Descriptor instead.
 func (*FreezeRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{5}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FreezeRequest) GetCheckoutId() string {
@@ -327,7 +416,7 @@ type FrozenLine struct {
 
 func (x *FrozenLine) Reset() {
 	*x = FrozenLine{}
-	mi := &file_cartpb_cart_proto_msgTypes[6]
+	mi := &file_cartpb_cart_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +428,7 @@ func (x *FrozenLine) String() string {
 func (*FrozenLine) ProtoMessage() {}
 
 func (x *FrozenLine) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[6]
+	mi := &file_cartpb_cart_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +441,7 @@ func (x *FrozenLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenLine.ProtoReflect.Descriptor instead.
 func (*FrozenLine) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{6}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FrozenLine) GetProductId() string {
@@ -400,7 +489,7 @@ type FreezeBatchRequest struct {
 
 func (x *FreezeBatchRequest) Reset() {
 	*x = FreezeBatchRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[7]
+	mi := &file_cartpb_cart_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +501,7 @@ func (x *FreezeBatchRequest) String() string {
 func (*FreezeBatchRequest) ProtoMessage() {}
 
 func (x *FreezeBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[7]
+	mi := &file_cartpb_cart_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +514,7 @@ func (x *FreezeBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeBatchRequest.ProtoReflect.Descriptor instead.
 func (*FreezeBatchRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{7}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FreezeBatchRequest) GetRequests() []*FreezeRequest {
@@ -444,7 +533,7 @@ type FreezeBatchResponse struct {
 
 func (x *FreezeBatchResponse) Reset() {
 	*x = FreezeBatchResponse{}
-	mi := &file_cartpb_cart_proto_msgTypes[8]
+	mi := &file_cartpb_cart_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +545,7 @@ func (x *FreezeBatchResponse) String() string {
 func (*FreezeBatchResponse) ProtoMessage() {}
 
 func (x *FreezeBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[8]
+	mi := &file_cartpb_cart_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +558,7 @@ func (x *FreezeBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeBatchResponse.ProtoReflect.Descriptor instead.
 func (*FreezeBatchResponse) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{8}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FreezeBatchResponse) GetResults() []*FreezeResult {
@@ -489,7 +578,7 @@ type FreezeResult struct {
 
 func (x *FreezeResult) Reset() {
 	*x = FreezeResult{}
-	mi := &file_cartpb_cart_proto_msgTypes[9]
+	mi := &file_cartpb_cart_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +590,7 @@ func (x *FreezeResult) String() string {
 func (*FreezeResult) ProtoMessage() {}
 
 func (x *FreezeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[9]
+	mi := &file_cartpb_cart_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +603,7 @@ func (x *FreezeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeResult.ProtoReflect.Descriptor instead.
 func (*FreezeResult) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{9}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FreezeResult) GetFault() *faultpb.Fault {
@@ -541,7 +630,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[10]
+	mi := &file_cartpb_cart_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +642,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[10]
+	mi := &file_cartpb_cart_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +655,7 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{10}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ThawRequest) GetCheckoutId() string {
@@ -592,7 +681,7 @@ type ThawBatchRequest struct {
 
 func (x *ThawBatchRequest) Reset() {
 	*x = ThawBatchRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[11]
+	mi := &file_cartpb_cart_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +693,7 @@ func (x *ThawBatchRequest) String() string {
 func (*ThawBatchRequest) ProtoMessage() {}
 
 func (x *ThawBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[11]
+	mi := &file_cartpb_cart_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +706,7 @@ func (x *ThawBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawBatchRequest.ProtoReflect.Descriptor instead.
 func (*ThawBatchRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{11}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ThawBatchRequest) GetRequests() []*ThawRequest {
@@ -637,7 +726,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[12]
+	mi := &file_cartpb_cart_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +738,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[12]
+	mi := &file_cartpb_cart_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +751,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{12}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SettleRequest) GetCheckoutId() string {
@@ -688,7 +777,7 @@ type SettleBatchRequest struct {
 
 func (x *SettleBatchRequest) Reset() {
 	*x = SettleBatchRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[13]
+	mi := &file_cartpb_cart_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +789,7 @@ func (x *SettleBatchRequest) String() string {
 func (*SettleBatchRequest) ProtoMessage() {}
 
 func (x *SettleBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[13]
+	mi := &file_cartpb_cart_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +802,7 @@ func (x *SettleBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleBatchRequest.ProtoReflect.Descriptor instead.
 func (*SettleBatchRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{13}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SettleBatchRequest) GetRequests() []*SettleRequest {
@@ -732,7 +821,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_cartpb_cart_proto_msgTypes[14]
+	mi := &file_cartpb_cart_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +833,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[14]
+	mi := &file_cartpb_cart_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +846,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{14}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BatchResponse) GetResults() []*Result {
@@ -776,7 +865,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cartpb_cart_proto_msgTypes[15]
+	mi := &file_cartpb_cart_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +877,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[15]
+	mi := &file_cartpb_cart_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +890,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{15}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Result) GetFault() *faultpb.Fault {
@@ -820,7 +909,12 @@ const file_cartpb_cart_proto_rawDesc = "" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\"i\n" +
 	"\x0fGetCartResponse\x122\n" +
 	"\x05lines\x18\x01 \x03(\v2\x1c.cartwright.cart.v1.CartLineR\x05lines\x12\"\n" +
-	"\rupdated_at_us\x18\x02 \x01(\x03R\vupdatedAtUs\"E\n" +
+	"\rupdated_at_us\x18\x02 \x01(\x03R\vupdatedAtUs\"0\n" +
+	"\x0fGetCartsRequest\x12\x1d\n" +
+	"\n" +
+	"client_ids\x18\x01 \x03(\tR\tclientIds\"M\n" +
+	"\x10GetCartsResponse\x129\n" +
+	"\x05carts\x18\x01 \x03(\v2#.cartwright.cart.v1.GetCartResponseR\x05carts\"E\n" +
 	"\bCartLine\x12\x1d\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tR\tproductId\x12\x1a\n" +
@@ -863,9 +957,10 @@ const file_cartpb_cart_proto_rawDesc = "" +
 	"\rBatchResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.cartwright.cart.v1.ResultR\aresults\":\n" +
 	"\x06Result\x120\n" +
-	"\x05fault\x18\x01 \x01(\v2\x1a.cartwright.fault.v1.FaultR\x05fault2\xbc\x03\n" +
+	"\x05fault\x18\x01 \x01(\v2\x1a.cartwright.fault.v1.FaultR\x05fault2\x93\x04\n" +
 	"\x05Carts\x12R\n" +
-	"\aGetCart\x12\".cartwright.cart.v1.GetCartRequest\x1a#.cartwright.cart.v1.GetCartResponse\x12O\n" +
+	"\aGetCart\x12\".cartwright.cart.v1.GetCartRequest\x1a#.cartwright.cart.v1.GetCartResponse\x12U\n" +
+	"\bGetCarts\x12#.cartwright.cart.v1.GetCartsRequest\x1a$.cartwright.cart.v1.GetCartsResponse\x12O\n" +
 	"\x06GetJob\x12!.cartwright.cart.v1.GetJobRequest\x1a\".cartwright.cart.v1.GetJobResponse\x12^\n" +
 	"\vFreezeBatch\x12&.cartwright.cart.v1.FreezeBatchRequest\x1a'.cartwright.cart.v1.FreezeBatchResponse\x12T\n" +
 	"\tThawBatch\x12$.cartwright.cart.v1.ThawBatchRequest\x1a!.cartwright.cart.v1.BatchResponse\x12X\n" +
@@ -883,52 +978,57 @@ func file_cartpb_cart_proto_rawDescGZIP() []byte {
 	return file_cartpb_cart_proto_rawDescData
 }
 
-var file_cartpb_cart_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_cartpb_cart_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_cartpb_cart_proto_goTypes = []any{
 	(*GetCartRequest)(nil),      // 0: cartwright.cart.v1.GetCartRequest
 	(*GetCartResponse)(nil),     // 1: cartwright.cart.v1.GetCartResponse
-	(*CartLine)(nil),            // 2: cartwright.cart.v1.CartLine
-	(*GetJobRequest)(nil),       // 3: cartwright.cart.v1.GetJobRequest
-	(*GetJobResponse)(nil),      // 4: cartwright.cart.v1.GetJobResponse
-	(*FreezeRequest)(nil),       // 5: cartwright.cart.v1.FreezeRequest
-	(*FrozenLine)(nil),          // 6: cartwright.cart.v1.FrozenLine
-	(*FreezeBatchRequest)(nil),  // 7: cartwright.cart.v1.FreezeBatchRequest
-	(*FreezeBatchResponse)(nil), // 8: cartwright.cart.v1.FreezeBatchResponse
-	(*FreezeResult)(nil),        // 9: cartwright.cart.v1.FreezeResult
-	(*ThawRequest)(nil),         // 10: cartwright.cart.v1.ThawRequest
-	(*ThawBatchRequest)(nil),    // 11: cartwright.cart.v1.ThawBatchRequest
-	(*SettleRequest)(nil),       // 12: cartwright.cart.v1.SettleRequest
-	(*SettleBatchRequest)(nil),  // 13: cartwright.cart.v1.SettleBatchRequest
-	(*BatchResponse)(nil),       // 14: cartwright.cart.v1.BatchResponse
-	(*Result)(nil),              // 15: cartwright.cart.v1.Result
-	(*faultpb.Fault)(nil),       // 16: cartwright.fault.v1.Fault
+	(*GetCartsRequest)(nil),     // 2: cartwright.cart.v1.GetCartsRequest
+	(*GetCartsResponse)(nil),    // 3: cartwright.cart.v1.GetCartsResponse
+	(*CartLine)(nil),            // 4: cartwright.cart.v1.CartLine
+	(*GetJobRequest)(nil),       // 5: cartwright.cart.v1.GetJobRequest
+	(*GetJobResponse)(nil),      // 6: cartwright.cart.v1.GetJobResponse
+	(*FreezeRequest)(nil),       // 7: cartwright.cart.v1.FreezeRequest
+	(*FrozenLine)(nil),          // 8: cartwright.cart.v1.FrozenLine
+	(*FreezeBatchRequest)(nil),  // 9: cartwright.cart.v1.FreezeBatchRequest
+	(*FreezeBatchResponse)(nil), // 10: cartwright.cart.v1.FreezeBatchResponse
+	(*FreezeResult)(nil),        // 11: cartwright.cart.v1.FreezeResult
+	(*ThawRequest)(nil),         // 12: cartwright.cart.v1.ThawRequest
+	(*ThawBatchRequest)(nil),    // 13: cartwright.cart.v1.ThawBatchRequest
+	(*SettleRequest)(nil),       // 14: cartwright.cart.v1.SettleRequest
+	(*SettleBatchRequest)(nil),  // 15: cartwright.cart.v1.SettleBatchRequest
+	(*BatchResponse)(nil),       // 16: cartwright.cart.v1.BatchResponse
+	(*Result)(nil),              // 17: cartwright.cart.v1.Result
+	(*faultpb.Fault)(nil),       // 18: cartwright.fault.v1.Fault
 }
 var file_cartpb_cart_proto_depIdxs = []int32{
-	2,  // 0: cartwright.cart.v1.GetCartResponse.lines:type_name -> cartwright.cart.v1.CartLine
-	16, // 1: cartwright.cart.v1.GetJobResponse.fault:type_name -> cartwright.fault.v1.Fault
-	5,  // 2: cartwright.cart.v1.FreezeBatchRequest.requests:type_name -> cartwright.cart.v1.FreezeRequest
-	9,  // 3: cartwright.cart.v1.FreezeBatchResponse.results:type_name -> cartwright.cart.v1.FreezeResult
-	16, // 4: cartwright.cart.v1.FreezeResult.fault:type_name -> cartwright.fault.v1.Fault
-	6,  // 5: cartwright.cart.v1.FreezeResult.lines:type_name -> cartwright.cart.v1.FrozenLine
-	10, // 6: cartwright.cart.v1.ThawBatchRequest.requests:type_name -> cartwright.cart.v1.ThawRequest
-	12, // 7: cartwright.cart.v1.SettleBatchRequest.requests:type_name -> cartwright.cart.v1.SettleRequest
-	15, // 8: cartwright.cart.v1.BatchResponse.results:type_name -> cartwright.cart.v1.Result
-	16, // 9: cartwright.cart.v1.Result.fault:type_name -> cartwright.fault.v1.Fault
-	0,  // 10: cartwright.cart.v1.Carts.GetCart:input_type -> cartwright.cart.v1.GetCartRequest
-	3,  // 11: cartwright.cart.v1.Carts.GetJob:input_type -> cartwright.cart.v1.GetJobRequest
-	7,  // 12: cartwright.cart.v1.Carts.FreezeBatch:input_type -> cartwright.cart.v1.FreezeBatchRequest
-	11, // 13: cartwright.cart.v1.Carts.ThawBatch:input_type -> cartwright.cart.v1.ThawBatchRequest
-	13, // 14: cartwright.cart.v1.Carts.SettleBatch:input_type -> cartwright.cart.v1.SettleBatchRequest
-	1,  // 15: cartwright.cart.v1.Carts.GetCart:output_type -> cartwright.cart.v1.GetCartResponse
-	4,  // 16: cartwright.cart.v1.Carts.GetJob:output_type -> cartwright.cart.v1.GetJobResponse
-	8,  // 17: cartwright.cart.v1.Carts.FreezeBatch:output_type -> cartwright.cart.v1.FreezeBatchResponse
-	14, // 18: cartwright.cart.v1.Carts.ThawBatch:output_type -> cartwright.cart.v1.BatchResponse
-	14, // 19: cartwright.cart.v1.Carts.SettleBatch:output_type -> cartwright.cart.v1.BatchResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	4,  // 0: cartwright.cart.v1.GetCartResponse.lines:type_name -> cartwright.cart.v1.CartLine
+	1,  // 1: cartwright.cart.v1.GetCartsResponse.carts:type_name -> cartwright.cart.v1.GetCartResponse
+	18, // 2: cartwright.cart.v1.GetJobResponse.fault:type_name -> cartwright.fault.v1.Fault
+	7,  // 3: cartwright.cart.v1.FreezeBatchRequest.requests:type_name -> cartwright.cart.v1.FreezeRequest
+	11, // 4: cartwright.cart.v1.FreezeBatchResponse.results:type_name -> cartwright.cart.v1.FreezeResult
+	18, // 5: cartwright.cart.v1.FreezeResult.fault:type_name -> cartwright.fault.v1.Fault
+	8,  // 6: cartwright.cart.v1.FreezeResult.lines:type_name -> cartwright.cart.v1.FrozenLine
+	12, // 7: cartwright.cart.v1.ThawBatchRequest.requests:type_name -> cartwright.cart.v1.ThawRequest
+	14, // 8: cartwright.cart.v1.SettleBatchRequest.requests:type_name -> cartwright.cart.v1.SettleRequest
+	17, // 9: cartwright.cart.v1.BatchResponse.results:type_name -> cartwright.cart.v1.Result
+	18, // 10: cartwright.cart.v1.Result.fault:type_name -> cartwright.fault.v1.Fault
+	0,  // 11: cartwright.cart.v1.Carts.GetCart:input_type -> cartwright.cart.v1.GetCartRequest
+	2,  // 12: cartwright.cart.v1.Carts.GetCarts:input_type -> cartwright.cart.v1.GetCartsRequest
+	5,  // 13: cartwright.cart.v1.Carts.GetJob:input_type -> cartwright.cart.v1.GetJobRequest
+	9,  // 14: cartwright.cart.v1.Carts.FreezeBatch:input_type -> cartwright.cart.v1.FreezeBatchRequest
+	13, // 15: cartwright.cart.v1.Carts.ThawBatch:input_type -> cartwright.cart.v1.ThawBatchRequest
+	15, // 16: cartwright.cart.v1.Carts.SettleBatch:input_type -> cartwright.cart.v1.SettleBatchRequest
+	1,  // 17: cartwright.cart.v1.Carts.GetCart:output_type -> cartwright.cart.v1.GetCartResponse
+	3,  // 18: cartwright.cart.v1.Carts.GetCarts:output_type -> cartwright.cart.v1.GetCartsResponse
+	6,  // 19: cartwright.cart.v1.Carts.GetJob:output_type -> cartwright.cart.v1.GetJobResponse
+	10, // 20: cartwright.cart.v1.Carts.FreezeBatch:output_type -> cartwright.cart.v1.FreezeBatchResponse
+	16, // 21: cartwright.cart.v1.Carts.ThawBatch:output_type -> cartwright.cart.v1.BatchResponse
+	16, // 22: cartwright.cart.v1.Carts.SettleBatch:output_type -> cartwright.cart.v1.BatchResponse
+	17, // [17:23] is the sub-list for method output_type
+	11, // [11:17] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_cartpb_cart_proto_init() }
@@ -942,7 +1042,7 @@ func file_cartpb_cart_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cartpb_cart_proto_rawDesc), len(file_cartpb_cart_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

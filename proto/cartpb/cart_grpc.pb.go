@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Carts_GetCart_FullMethodName     = "/cartwright.cart.v1.Carts/GetCart"
+	Carts_GetCarts_FullMethodName    = "/cartwright.cart.v1.Carts/GetCarts"
 	Carts_GetJob_FullMethodName      = "/cartwright.cart.v1.Carts/GetJob"
 	Carts_FreezeBatch_FullMethodName = "/cartwright.cart.v1.Carts/FreezeBatch"
 	Carts_ThawBatch_FullMethodName   = "/cartwright.cart.v1.Carts/ThawBatch"
@@ -34,6 +35,8 @@ const (
 // Changes by shoppers come as jobs, not here.
 type CartsClient interface {
 	GetCart(ctx context.Context, in *GetCartRequest, opts ...grpc.CallOption) (*GetCartResponse, error)
+	// The same for several clients, in the order asked.
+	GetCarts(ctx context.Context, in *GetCartsRequest, opts ...grpc.CallOption) (*GetCartsResponse, error)
 	// What became of a cart job. NOT_FOUND: not done yet, or done more than 24 hours ago.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
 	// Freeze moves the lines out of the cart into the checkout, with names and prices of this moment.
@@ -58,6 +61,16 @@ func (c *cartsClient) GetCart(ctx context.Context, in *GetCartRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetCartResponse)
 	err := c.cc.Invoke(ctx, Carts_GetCart_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cartsClient) GetCarts(ctx context.Context, in *GetCartsRequest, opts ...grpc.CallOption) (*GetCartsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCartsResponse)
+	err := c.cc.Invoke(ctx, Carts_GetCarts_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +125,8 @@ func (c *cartsClient) SettleBatch(ctx context.Context, in *SettleBatchRequest, o
 // Changes by shoppers come as jobs, not here.
 type CartsServer interface {
 	GetCart(context.Context, *GetCartRequest) (*GetCartResponse, error)
+	// The same for several clients, in the order asked.
+	GetCarts(context.Context, *GetCartsRequest) (*GetCartsResponse, error)
 	// What became of a cart job. NOT_FOUND: not done yet, or done more than 24 hours ago.
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
 	// Freeze moves the lines out of the cart into the checkout, with names and prices of this moment.
@@ -134,6 +149,9 @@ type UnimplementedCartsServer struct{}
 
 func (UnimplementedCartsServer) GetCart(context.Context, *GetCartRequest) (*GetCartResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCart not implemented")
+}
+func (UnimplementedCartsServer) GetCarts(context.Context, *GetCartsRequest) (*GetCartsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCarts not implemented")
 }
 func (UnimplementedCartsServer) GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetJob not implemented")
@@ -182,6 +200,24 @@ func _Carts_GetCart_Handler(srv interface{}, ctx context.Context, dec func(inter
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CartsServer).GetCart(ctx, req.(*GetCartRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Carts_GetCarts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCartsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CartsServer).GetCarts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Carts_GetCarts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CartsServer).GetCarts(ctx, req.(*GetCartsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -268,6 +304,10 @@ var Carts_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCart",
 			Handler:    _Carts_GetCart_Handler,
+		},
+		{
+			MethodName: "GetCarts",
+			Handler:    _Carts_GetCarts_Handler,
 		},
 		{
 			MethodName: "GetJob",

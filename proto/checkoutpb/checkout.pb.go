@@ -7,6 +7,7 @@
 package checkoutpb
 
 import (
+	faultpb "cartwright/proto/faultpb"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -73,6 +74,210 @@ func (Status) EnumDescriptor() ([]byte, []int) {
 	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{0}
 }
 
+type RefuseRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// The body of the checkout job that would have been made.
+	Job []byte `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	// What is sold out.
+	ProductId     string `protobuf:"bytes,3,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefuseRequest) Reset() {
+	*x = RefuseRequest{}
+	mi := &file_checkoutpb_checkout_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefuseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefuseRequest) ProtoMessage() {}
+
+func (x *RefuseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_checkoutpb_checkout_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefuseRequest.ProtoReflect.Descriptor instead.
+func (*RefuseRequest) Descriptor() ([]byte, []int) {
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RefuseRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *RefuseRequest) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *RefuseRequest) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+type RefuseBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 256.
+	Requests      []*RefuseRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefuseBatchRequest) Reset() {
+	*x = RefuseBatchRequest{}
+	mi := &file_checkoutpb_checkout_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefuseBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefuseBatchRequest) ProtoMessage() {}
+
+func (x *RefuseBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_checkoutpb_checkout_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefuseBatchRequest.ProtoReflect.Descriptor instead.
+func (*RefuseBatchRequest) Descriptor() ([]byte, []int) {
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RefuseBatchRequest) GetRequests() []*RefuseRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+type RefuseBatchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*RefuseResult        `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefuseBatchResponse) Reset() {
+	*x = RefuseBatchResponse{}
+	mi := &file_checkoutpb_checkout_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefuseBatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefuseBatchResponse) ProtoMessage() {}
+
+func (x *RefuseBatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_checkoutpb_checkout_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefuseBatchResponse.ProtoReflect.Descriptor instead.
+func (*RefuseBatchResponse) Descriptor() ([]byte, []int) {
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RefuseBatchResponse) GetResults() []*RefuseResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type RefuseResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Fault *faultpb.Fault         `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
+	// False when a checkout was known under this ID: let its job tell what became of it.
+	Refused       bool `protobuf:"varint,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefuseResult) Reset() {
+	*x = RefuseResult{}
+	mi := &file_checkoutpb_checkout_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefuseResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefuseResult) ProtoMessage() {}
+
+func (x *RefuseResult) ProtoReflect() protoreflect.Message {
+	mi := &file_checkoutpb_checkout_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefuseResult.ProtoReflect.Descriptor instead.
+func (*RefuseResult) Descriptor() ([]byte, []int) {
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RefuseResult) GetFault() *faultpb.Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+func (x *RefuseResult) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
 type GetOrderRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OrderId       string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
@@ -82,7 +287,7 @@ type GetOrderRequest struct {
 
 func (x *GetOrderRequest) Reset() {
 	*x = GetOrderRequest{}
-	mi := &file_checkoutpb_checkout_proto_msgTypes[0]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -94,7 +299,7 @@ func (x *GetOrderRequest) String() string {
 func (*GetOrderRequest) ProtoMessage() {}
 
 func (x *GetOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_checkoutpb_checkout_proto_msgTypes[0]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -107,7 +312,7 @@ func (x *GetOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOrderRequest.ProtoReflect.Descriptor instead.
 func (*GetOrderRequest) Descriptor() ([]byte, []int) {
-	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{0}
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetOrderRequest) GetOrderId() string {
@@ -130,7 +335,7 @@ type ListOrdersRequest struct {
 
 func (x *ListOrdersRequest) Reset() {
 	*x = ListOrdersRequest{}
-	mi := &file_checkoutpb_checkout_proto_msgTypes[1]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +347,7 @@ func (x *ListOrdersRequest) String() string {
 func (*ListOrdersRequest) ProtoMessage() {}
 
 func (x *ListOrdersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_checkoutpb_checkout_proto_msgTypes[1]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +360,7 @@ func (x *ListOrdersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrdersRequest.ProtoReflect.Descriptor instead.
 func (*ListOrdersRequest) Descriptor() ([]byte, []int) {
-	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{1}
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListOrdersRequest) GetClientId() string {
@@ -190,7 +395,7 @@ type ListOrdersResponse struct {
 
 func (x *ListOrdersResponse) Reset() {
 	*x = ListOrdersResponse{}
-	mi := &file_checkoutpb_checkout_proto_msgTypes[2]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +407,7 @@ func (x *ListOrdersResponse) String() string {
 func (*ListOrdersResponse) ProtoMessage() {}
 
 func (x *ListOrdersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_checkoutpb_checkout_proto_msgTypes[2]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,7 +420,7 @@ func (x *ListOrdersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrdersResponse.ProtoReflect.Descriptor instead.
 func (*ListOrdersResponse) Descriptor() ([]byte, []int) {
-	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{2}
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListOrdersResponse) GetOrders() []*Order {
@@ -253,7 +458,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_checkoutpb_checkout_proto_msgTypes[3]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +470,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_checkoutpb_checkout_proto_msgTypes[3]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +483,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{3}
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Order) GetOrderId() string {
@@ -363,7 +568,7 @@ type OrderLine struct {
 
 func (x *OrderLine) Reset() {
 	*x = OrderLine{}
-	mi := &file_checkoutpb_checkout_proto_msgTypes[4]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +580,7 @@ func (x *OrderLine) String() string {
 func (*OrderLine) ProtoMessage() {}
 
 func (x *OrderLine) ProtoReflect() protoreflect.Message {
-	mi := &file_checkoutpb_checkout_proto_msgTypes[4]
+	mi := &file_checkoutpb_checkout_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +593,7 @@ func (x *OrderLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderLine.ProtoReflect.Descriptor instead.
 func (*OrderLine) Descriptor() ([]byte, []int) {
-	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{4}
+	return file_checkoutpb_checkout_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OrderLine) GetProductId() string {
@@ -423,7 +628,19 @@ var File_checkoutpb_checkout_proto protoreflect.FileDescriptor
 
 const file_checkoutpb_checkout_proto_rawDesc = "" +
 	"\n" +
-	"\x19checkoutpb/checkout.proto\x12\x16cartwright.checkout.v1\",\n" +
+	"\x19checkoutpb/checkout.proto\x12\x16cartwright.checkout.v1\x1a\x13faultpb/fault.proto\"[\n" +
+	"\rRefuseRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\fR\x03job\x12\x1d\n" +
+	"\n" +
+	"product_id\x18\x03 \x01(\tR\tproductId\"W\n" +
+	"\x12RefuseBatchRequest\x12A\n" +
+	"\brequests\x18\x01 \x03(\v2%.cartwright.checkout.v1.RefuseRequestR\brequests\"U\n" +
+	"\x13RefuseBatchResponse\x12>\n" +
+	"\aresults\x18\x01 \x03(\v2$.cartwright.checkout.v1.RefuseResultR\aresults\"Z\n" +
+	"\fRefuseResult\x120\n" +
+	"\x05fault\x18\x01 \x01(\v2\x1a.cartwright.fault.v1.FaultR\x05fault\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\bR\arefused\",\n" +
 	"\x0fGetOrderRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\"^\n" +
 	"\x11ListOrdersRequest\x12\x1b\n" +
@@ -458,11 +675,12 @@ const file_checkoutpb_checkout_proto_rawDesc = "" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATUS_PENDING\x10\x01\x12\x0f\n" +
 	"\vSTATUS_PAID\x10\x02\x12\x14\n" +
-	"\x10STATUS_CANCELLED\x10\x032\xc1\x01\n" +
+	"\x10STATUS_CANCELLED\x10\x032\xa9\x02\n" +
 	"\x06Orders\x12R\n" +
 	"\bGetOrder\x12'.cartwright.checkout.v1.GetOrderRequest\x1a\x1d.cartwright.checkout.v1.Order\x12c\n" +
 	"\n" +
-	"ListOrders\x12).cartwright.checkout.v1.ListOrdersRequest\x1a*.cartwright.checkout.v1.ListOrdersResponseB\x1dZ\x1bcartwright/proto/checkoutpbb\x06proto3"
+	"ListOrders\x12).cartwright.checkout.v1.ListOrdersRequest\x1a*.cartwright.checkout.v1.ListOrdersResponse\x12f\n" +
+	"\vRefuseBatch\x12*.cartwright.checkout.v1.RefuseBatchRequest\x1a+.cartwright.checkout.v1.RefuseBatchResponseB\x1dZ\x1bcartwright/proto/checkoutpbb\x06proto3"
 
 var (
 	file_checkoutpb_checkout_proto_rawDescOnce sync.Once
@@ -477,28 +695,38 @@ func file_checkoutpb_checkout_proto_rawDescGZIP() []byte {
 }
 
 var file_checkoutpb_checkout_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_checkoutpb_checkout_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_checkoutpb_checkout_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_checkoutpb_checkout_proto_goTypes = []any{
-	(Status)(0),                // 0: cartwright.checkout.v1.Status
-	(*GetOrderRequest)(nil),    // 1: cartwright.checkout.v1.GetOrderRequest
-	(*ListOrdersRequest)(nil),  // 2: cartwright.checkout.v1.ListOrdersRequest
-	(*ListOrdersResponse)(nil), // 3: cartwright.checkout.v1.ListOrdersResponse
-	(*Order)(nil),              // 4: cartwright.checkout.v1.Order
-	(*OrderLine)(nil),          // 5: cartwright.checkout.v1.OrderLine
+	(Status)(0),                 // 0: cartwright.checkout.v1.Status
+	(*RefuseRequest)(nil),       // 1: cartwright.checkout.v1.RefuseRequest
+	(*RefuseBatchRequest)(nil),  // 2: cartwright.checkout.v1.RefuseBatchRequest
+	(*RefuseBatchResponse)(nil), // 3: cartwright.checkout.v1.RefuseBatchResponse
+	(*RefuseResult)(nil),        // 4: cartwright.checkout.v1.RefuseResult
+	(*GetOrderRequest)(nil),     // 5: cartwright.checkout.v1.GetOrderRequest
+	(*ListOrdersRequest)(nil),   // 6: cartwright.checkout.v1.ListOrdersRequest
+	(*ListOrdersResponse)(nil),  // 7: cartwright.checkout.v1.ListOrdersResponse
+	(*Order)(nil),               // 8: cartwright.checkout.v1.Order
+	(*OrderLine)(nil),           // 9: cartwright.checkout.v1.OrderLine
+	(*faultpb.Fault)(nil),       // 10: cartwright.fault.v1.Fault
 }
 var file_checkoutpb_checkout_proto_depIdxs = []int32{
-	4, // 0: cartwright.checkout.v1.ListOrdersResponse.orders:type_name -> cartwright.checkout.v1.Order
-	0, // 1: cartwright.checkout.v1.Order.status:type_name -> cartwright.checkout.v1.Status
-	5, // 2: cartwright.checkout.v1.Order.lines:type_name -> cartwright.checkout.v1.OrderLine
-	1, // 3: cartwright.checkout.v1.Orders.GetOrder:input_type -> cartwright.checkout.v1.GetOrderRequest
-	2, // 4: cartwright.checkout.v1.Orders.ListOrders:input_type -> cartwright.checkout.v1.ListOrdersRequest
-	4, // 5: cartwright.checkout.v1.Orders.GetOrder:output_type -> cartwright.checkout.v1.Order
-	3, // 6: cartwright.checkout.v1.Orders.ListOrders:output_type -> cartwright.checkout.v1.ListOrdersResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1,  // 0: cartwright.checkout.v1.RefuseBatchRequest.requests:type_name -> cartwright.checkout.v1.RefuseRequest
+	4,  // 1: cartwright.checkout.v1.RefuseBatchResponse.results:type_name -> cartwright.checkout.v1.RefuseResult
+	10, // 2: cartwright.checkout.v1.RefuseResult.fault:type_name -> cartwright.fault.v1.Fault
+	8,  // 3: cartwright.checkout.v1.ListOrdersResponse.orders:type_name -> cartwright.checkout.v1.Order
+	0,  // 4: cartwright.checkout.v1.Order.status:type_name -> cartwright.checkout.v1.Status
+	9,  // 5: cartwright.checkout.v1.Order.lines:type_name -> cartwright.checkout.v1.OrderLine
+	5,  // 6: cartwright.checkout.v1.Orders.GetOrder:input_type -> cartwright.checkout.v1.GetOrderRequest
+	6,  // 7: cartwright.checkout.v1.Orders.ListOrders:input_type -> cartwright.checkout.v1.ListOrdersRequest
+	2,  // 8: cartwright.checkout.v1.Orders.RefuseBatch:input_type -> cartwright.checkout.v1.RefuseBatchRequest
+	8,  // 9: cartwright.checkout.v1.Orders.GetOrder:output_type -> cartwright.checkout.v1.Order
+	7,  // 10: cartwright.checkout.v1.Orders.ListOrders:output_type -> cartwright.checkout.v1.ListOrdersResponse
+	3,  // 11: cartwright.checkout.v1.Orders.RefuseBatch:output_type -> cartwright.checkout.v1.RefuseBatchResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_checkoutpb_checkout_proto_init() }
@@ -512,7 +740,7 @@ func file_checkoutpb_checkout_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_checkoutpb_checkout_proto_rawDesc), len(file_checkoutpb_checkout_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,20 +19,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Orders_GetOrder_FullMethodName   = "/cartwright.checkout.v1.Orders/GetOrder"
-	Orders_ListOrders_FullMethodName = "/cartwright.checkout.v1.Orders/ListOrders"
+	Orders_GetOrder_FullMethodName    = "/cartwright.checkout.v1.Orders/GetOrder"
+	Orders_ListOrders_FullMethodName  = "/cartwright.checkout.v1.Orders/ListOrders"
+	Orders_RefuseBatch_FullMethodName = "/cartwright.checkout.v1.Orders/RefuseBatch"
 )
 
 // OrdersClient is the client API for Orders service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Orders answers questions about orders. They are made by checkout jobs only.
+// Orders answers questions about orders. They are made by checkout jobs, or refused before there was
+// a job.
 type OrdersClient interface {
 	// NOT_FOUND when no checkout with this ID has begun.
 	GetOrder(ctx context.Context, in *GetOrderRequest, opts ...grpc.CallOption) (*Order, error)
 	// A client's orders, newest first.
 	ListOrders(ctx context.Context, in *ListOrdersRequest, opts ...grpc.CallOption) (*ListOrdersResponse, error)
+	// Makes orders that are cancelled from the beginning, because a product is sold out. A checkout that
+	// has begun, or ended, under an ID is left as it is. Answers for each apart, in the order asked.
+	RefuseBatch(ctx context.Context, in *RefuseBatchRequest, opts ...grpc.CallOption) (*RefuseBatchResponse, error)
 }
 
 type ordersClient struct {
@@ -63,16 +68,30 @@ func (c *ordersClient) ListOrders(ctx context.Context, in *ListOrdersRequest, op
 	return out, nil
 }
 
+func (c *ordersClient) RefuseBatch(ctx context.Context, in *RefuseBatchRequest, opts ...grpc.CallOption) (*RefuseBatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RefuseBatchResponse)
+	err := c.cc.Invoke(ctx, Orders_RefuseBatch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OrdersServer is the server API for Orders service.
 // All implementations must embed UnimplementedOrdersServer
 // for forward compatibility.
 //
-// Orders answers questions about orders. They are made by checkout jobs only.
+// Orders answers questions about orders. They are made by checkout jobs, or refused before there was
+// a job.
 type OrdersServer interface {
 	// NOT_FOUND when no checkout with this ID has begun.
 	GetOrder(context.Context, *GetOrderRequest) (*Order, error)
 	// A client's orders, newest first.
 	ListOrders(context.Context, *ListOrdersRequest) (*ListOrdersResponse, error)
+	// Makes orders that are cancelled from the beginning, because a product is sold out. A checkout that
+	// has begun, or ended, under an ID is left as it is. Answers for each apart, in the order asked.
+	RefuseBatch(context.Context, *RefuseBatchRequest) (*RefuseBatchResponse, error)
 	mustEmbedUnimplementedOrdersServer()
 }
 
@@ -88,6 +107,9 @@ func (UnimplementedOrdersServer) GetOrder(context.Context, *GetOrderRequest) (*O
 }
 func (UnimplementedOrdersServer) ListOrders(context.Context, *ListOrdersRequest) (*ListOrdersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOrders not implemented")
+}
+func (UnimplementedOrdersServer) RefuseBatch(context.Context, *RefuseBatchRequest) (*RefuseBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RefuseBatch not implemented")
 }
 func (UnimplementedOrdersServer) mustEmbedUnimplementedOrdersServer() {}
 func (UnimplementedOrdersServer) testEmbeddedByValue()                {}
@@ -146,6 +168,24 @@ func _Orders_ListOrders_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Orders_RefuseBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefuseBatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrdersServer).RefuseBatch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Orders_RefuseBatch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrdersServer).RefuseBatch(ctx, req.(*RefuseBatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Orders_ServiceDesc is the grpc.ServiceDesc for Orders service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +200,10 @@ var Orders_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListOrders",
 			Handler:    _Orders_ListOrders_Handler,
+		},
+		{
+			MethodName: "RefuseBatch",
+			Handler:    _Orders_RefuseBatch_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
