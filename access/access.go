@@ -34,7 +34,6 @@ var methods = map[string]Scope{
 	cartpb.Carts_GetJob_FullMethodName:      Read,
 	cartpb.Carts_FreezeBatch_FullMethodName: Write,
 	cartpb.Carts_ThawBatch_FullMethodName:   Write,
-	cartpb.Carts_SettleBatch_FullMethodName: Write,
 
 	cataloguepb.Catalogue_GetProducts_FullMethodName:  Read,
 	cataloguepb.Catalogue_ListProducts_FullMethodName: Read,

@@ -90,7 +90,7 @@ func (b *bench) audit(ctx context.Context) error {
 // sql puts the names of the databases into a query.
 func (b *bench) sql(query string) string { return schema.InNamespace(query, b.set.Namespace) }
 
-// quiet waits until every checkout has ended, its cart is settled, and all events have left.
+// quiet waits until every checkout has ended and all events have left.
 func (b *bench) quiet(ctx context.Context) error {
 	query := b.sql(`
 		SELECT EXISTS(SELECT 1 FROM {checkouts}.orders WHERE due_at IS NOT NULL)

@@ -15,7 +15,7 @@ const digitTable = `(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION A
 	UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)`
 
 // historyStatements make finished orders of one unit each: the order, its reservation, the
-// movement that sold it, its payment and its settled cart, and the delivery that brought the units.
+// movement that sold it, its payment and what was in its cart, and the delivery that brought the units.
 var historyStatements = []string{`
 	INSERT INTO {checkouts}.orders (order_id, client_id, request_hash, payment_method, email, state, total_minor, currency, created_at, updated_at, due_at)
 	SELECT id, client, UNHEX(SHA2(id, 256)), '', '', 'placed', 1250, 'EUR', NOW(6) - INTERVAL 30 DAY, NOW(6) - INTERVAL 30 DAY, NULL FROM {history} ORDER BY id`, `
@@ -33,6 +33,6 @@ var historyStatements = []string{`
 	SELECT id, product, 'sold', -1 FROM {history} ORDER BY id`, `
 	INSERT INTO {payments}.payments (payment_id, amount_minor, currency, method, provider, state, created_at, updated_at)
 	SELECT id, 1250, 'EUR', '', 'bench', 'charged', NOW(6) - INTERVAL 30 DAY, NOW(6) - INTERVAL 30 DAY FROM {history} ORDER BY id`, `
-	INSERT INTO {carts}.freezes (checkout_id, client_id, state, updated_at)
-	SELECT id, client, 'settled', NOW(6) - INTERVAL 30 DAY FROM {history} ORDER BY id`,
+	INSERT INTO {carts}.freezes (checkout_id, client_id, state, contents, updated_at)
+	SELECT id, client, 'frozen', CONCAT('[{"product":"', product, '","name":"A product of the bench","quantity":1,"price":1250,"currency":"EUR"}]'), NOW(6) - INTERVAL 30 DAY FROM {history} ORDER BY id`,
 }

@@ -151,14 +151,3 @@ func cartThawed(h hold) outbox.Event {
 		CheckoutID string `json:"checkoutId"`
 	}{h.client, h.checkout}}
 }
-
-// settleChange forgets the lines: they are an order now.
-type settleChange struct{ hold }
-
-func (s *settleChange) decide(b *books) (outcome, error) {
-	own, err := s.own(b)
-	if err == nil {
-		err = own.settle()
-	}
-	return outcome{}, err
-}

@@ -67,7 +67,7 @@ func (c *cart) clear() {
 // chose may be lost because more was chosen meanwhile.
 func (c *cart) putBack(lines []frozenLine) {
 	for _, l := range lines {
-		c.write(l.product, c.lines[l.product].quantity+l.quantity)
+		c.write(l.Product, c.lines[l.Product].quantity+l.Quantity)
 	}
 }
 

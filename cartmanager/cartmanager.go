@@ -1,6 +1,6 @@
-// Package cartmanager keeps the carts. It owns the tables carts, cart_lines, freezes, frozen_lines
-// and processed_jobs. Shoppers change carts by jobs on its queue; a checkout takes the lines of a
-// cart, gives them back or turns them into an order by gRPC. It never takes a price from a
+// Package cartmanager keeps the carts. It owns the tables carts, cart_lines, freezes and
+// processed_jobs. Shoppers change carts by jobs on its queue; a checkout takes the lines of a cart,
+// or gives them back, by gRPC. It never takes a price from a
 // shopper, and never holds stock or money.
 package cartmanager
 

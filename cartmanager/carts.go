@@ -189,11 +189,3 @@ func (c *Carts) thaw(ctx context.Context, holds []hold) []groupcommit.Result[out
 	}
 	return c.changes.DoAll(ctx, changes)
 }
-
-func (c *Carts) settle(ctx context.Context, holds []hold) []groupcommit.Result[outcome] {
-	changes := make([]change, len(holds))
-	for i, h := range holds {
-		changes[i] = &settleChange{h}
-	}
-	return c.changes.DoAll(ctx, changes)
-}

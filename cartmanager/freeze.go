@@ -13,10 +13,9 @@ import (
 type freezeState string
 
 const (
-	unheardOf freezeState = ""        // nothing yet: there is no row
-	frozen    freezeState = "frozen"  // the lines are with the checkout
-	thawed    freezeState = "thawed"  // they are back; also the tombstone of a freeze that never came
-	settled   freezeState = "settled" // they are an order
+	unheardOf freezeState = ""       // nothing yet: there is no row
+	frozen    freezeState = "frozen" // the lines are with the checkout, for good once it is an order
+	thawed    freezeState = "thawed" // they are back; also the tombstone of a freeze that never came
 )
 
 // freeze is a checkout's hold on the lines of a cart.
@@ -27,13 +26,14 @@ type freeze struct {
 	lines  []frozenLine // while frozen, in the order of their products
 }
 
-// frozenLine is a line with the name and price of the moment it was frozen.
+// frozenLine is a line with the name and price of the moment it was frozen. Its JSON is what the
+// table has.
 type frozenLine struct {
-	product  string
-	name     string
-	quantity int64
-	price    int64 // of one unit, in the currency's smallest unit
-	currency string
+	Product  string `json:"product"`
+	Name     string `json:"name"`
+	Quantity int64  `json:"quantity"`
+	Price    int64  `json:"price"` // of one unit, in the currency's smallest unit
+	Currency string `json:"currency"`
 }
 
 // product is what the catalogue says of one.
@@ -55,7 +55,7 @@ func (f *freeze) take(c *cart, offers map[string]*product) error {
 	switch f.state {
 	case frozen:
 		return nil // asked before: the same lines, at the prices of then
-	case thawed, settled:
+	case thawed:
 		return fault.New(fault.Refused, "checkout_undone", "this checkout has ended already")
 	}
 	lines, err := price(c, offers)
@@ -85,8 +85,8 @@ func price(c *cart, offers map[string]*product) ([]frozenLine, error) {
 			return nil, err
 		}
 		lines = append(lines, frozenLine{id, offer.name, c.lines[id].quantity, offer.price, offer.currency})
-		if lines[0].currency != offer.currency {
-			return nil, fault.New(fault.Refused, "mixed_currencies", "the cart has prices in %s and in %s", lines[0].currency, offer.currency)
+		if lines[0].Currency != offer.currency {
+			return nil, fault.New(fault.Refused, "mixed_currencies", "the cart has prices in %s and in %s", lines[0].Currency, offer.currency)
 		}
 	}
 	return lines, nil
@@ -110,22 +110,10 @@ func notForSale(id string) error {
 // tombstone: the freeze may still be on its way.
 func (f *freeze) thaw(c *cart) (putBack bool, err error) {
 	switch f.state {
-	case settled:
-		return false, fault.New(fault.Refused, "checkout_settled", "this checkout has become an order already")
 	case frozen:
 		c.putBack(f.lines)
 		putBack = true
 	}
 	f.state, f.lines = thawed, nil
 	return putBack, nil
-}
-
-// settle forgets the lines.
-func (f *freeze) settle() error {
-	switch f.state {
-	case unheardOf, thawed:
-		return fault.New(fault.Refused, "not_frozen", "this checkout holds no lines")
-	}
-	f.state, f.lines = settled, nil
-	return nil
 }

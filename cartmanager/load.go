@@ -3,6 +3,7 @@ package cartmanager
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -128,38 +129,27 @@ func loadFreezes(ctx context.Context, tx *sql.Tx, b *books, checkouts []string) 
 		return nil
 	}
 	rows, err := tx.QueryContext(ctx, `
-		SELECT    f.checkout_id, f.client_id, f.state, l.product_id, l.name, l.quantity, l.unit_price_minor, l.currency
-		FROM      freezes f
-		LEFT JOIN frozen_lines l ON l.checkout_id = f.checkout_id
-		WHERE     f.checkout_id IN `+store.In(len(checkouts))+`
-		ORDER BY  f.checkout_id, l.product_id`, store.Args(checkouts)...)
+		SELECT checkout_id, client_id, state, contents
+		FROM   freezes
+		WHERE  checkout_id IN `+store.In(len(checkouts)), store.Args(checkouts)...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := scanFreeze(rows, b); err != nil {
+		var id, client string
+		var state freezeState
+		var contents []byte
+		if err := rows.Scan(&id, &client, &state, &contents); err != nil {
 			return err
+		}
+		f := b.freezes[id]
+		f.client, f.stored, f.state = client, state, state
+		if err := json.Unmarshal(contents, &f.lines); err != nil {
+			return fmt.Errorf("contents of %s: %w", id, err)
 		}
 	}
 	return rows.Err()
-}
-
-// scanFreeze reads a row of a freeze with one of its lines, or with none.
-func scanFreeze(rows *sql.Rows, b *books) error {
-	var id, client string
-	var state freezeState
-	var name, productID, currency sql.NullString
-	var quantity, price sql.NullInt64
-	if err := rows.Scan(&id, &client, &state, &productID, &name, &quantity, &price, &currency); err != nil {
-		return err
-	}
-	f := b.freezes[id]
-	f.client, f.stored, f.state = client, state, state
-	if productID.Valid {
-		f.lines = append(f.lines, frozenLine{productID.String, name.String, quantity.Int64, price.Int64, currency.String})
-	}
-	return nil
 }
 
 func loadDone(ctx context.Context, tx *sql.Tx, b *books, jobIDs []string) error {

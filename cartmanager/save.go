@@ -3,6 +3,7 @@ package cartmanager
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,8 +30,6 @@ func save(ctx context.Context, tx *sql.Tx, b *books) error {
 		{"cart lines", saveLines},
 		{"cart lines", deleteLines},
 		{"freezes", saveFreezes},
-		{"frozen lines", saveFrozenLines},
-		{"frozen lines", deleteFrozenLines},
 		{"processed jobs", saveDone},
 	}
 	for _, w := range writers {
@@ -107,56 +106,32 @@ func (c *cart) gone() (products []string) {
 	return products
 }
 
-// saveFreezes adds the new ones, which must not exist, and moves the others on.
+// saveFreezes adds the new ones, which must not exist, and empties those that were thawed: there is
+// no other way on.
 func saveFreezes(ctx context.Context, tx *sql.Tx, b *books) error {
 	var added [][]any
-	moved := map[freezeState][]string{}
+	var emptied []string
 	for _, id := range slices.Sorted(maps.Keys(b.freezes)) {
 		switch f := b.freezes[id]; {
 		case f.state == f.stored:
 		case f.stored == unheardOf:
-			added = append(added, []any{id, f.client, string(f.state), b.now})
+			contents, err := json.Marshal(append([]frozenLine{}, f.lines...)) // of none it is [], and not null
+			if err != nil {
+				return err
+			}
+			added = append(added, []any{id, f.client, string(f.state), contents, b.now})
 		default:
-			moved[f.state] = append(moved[f.state], id)
+			emptied = append(emptied, id)
 		}
 	}
-	if err := insert(ctx, tx, "freezes (checkout_id, client_id, state, updated_at)", "(?, ?, ?, ?)", "", added); err != nil {
+	if err := insert(ctx, tx, "freezes (checkout_id, client_id, state, contents, updated_at)", "(?, ?, ?, ?, ?)", "", added); err != nil {
 		return err
 	}
-	for state, ids := range moved {
-		args := append([]any{string(state), b.now}, store.Args(ids)...)
-		if _, err := tx.ExecContext(ctx, "UPDATE freezes SET state = ?, updated_at = ? WHERE checkout_id IN "+store.In(len(ids)), args...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func saveFrozenLines(ctx context.Context, tx *sql.Tx, b *books) error {
-	var rows [][]any
-	for _, id := range slices.Sorted(maps.Keys(b.freezes)) {
-		f := b.freezes[id]
-		if f.state != frozen || f.stored == frozen {
-			continue
-		}
-		for _, l := range f.lines {
-			rows = append(rows, []any{id, l.product, l.name, l.quantity, l.price, l.currency})
-		}
-	}
-	return insert(ctx, tx, "frozen_lines (checkout_id, product_id, name, quantity, unit_price_minor, currency)", "(?, ?, ?, ?, ?, ?)", "", rows)
-}
-
-func deleteFrozenLines(ctx context.Context, tx *sql.Tx, b *books) error {
-	var ids []string
-	for _, id := range slices.Sorted(maps.Keys(b.freezes)) {
-		if f := b.freezes[id]; f.stored == frozen && f.state != frozen {
-			ids = append(ids, id)
-		}
-	}
-	if len(ids) == 0 {
+	if len(emptied) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, "DELETE FROM frozen_lines WHERE checkout_id IN "+store.In(len(ids)), store.Args(ids)...)
+	_, err := tx.ExecContext(ctx, "UPDATE freezes SET state = 'thawed', contents = '[]', updated_at = ? WHERE checkout_id IN "+store.In(len(emptied)),
+		append([]any{b.now}, store.Args(emptied)...)...)
 	return err
 }
 

@@ -92,12 +92,6 @@ func (s *server) ThawBatch(ctx context.Context, req *cartpb.ThawBatchRequest) (*
 	return &cartpb.BatchResponse{Results: results}, err
 }
 
-// SettleBatch forgets the frozen lines.
-func (s *server) SettleBatch(ctx context.Context, req *cartpb.SettleBatchRequest) (*cartpb.BatchResponse, error) {
-	results, err := each(ctx, req.GetRequests(), s.carts.settle, toResult)
-	return &cartpb.BatchResponse{Results: results}, err
-}
-
 func toResult(r groupcommit.Result[outcome]) *cartpb.Result {
 	return &cartpb.Result{Fault: fault.ToProto(r.Err)}
 }
@@ -142,7 +136,7 @@ func (h hold) check() error {
 
 func frozenToProto(lines []frozenLine) (all []*cartpb.FrozenLine) {
 	for _, l := range lines {
-		all = append(all, &cartpb.FrozenLine{ProductId: l.product, Name: l.name, Quantity: l.quantity, UnitPriceMinor: l.price, Currency: l.currency})
+		all = append(all, &cartpb.FrozenLine{ProductId: l.Product, Name: l.Name, Quantity: l.Quantity, UnitPriceMinor: l.Price, Currency: l.Currency})
 	}
 	return all
 }

@@ -97,17 +97,11 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	groupcommit.InTurn(book.opens, carts.freezes, stock.reserves)
 	groupcommit.InTurn(stock.commits, stock.rollbacks, carts.thaws, book.ends)
 	saga := &saga{steps: checkoutSteps(), carts: carts, stock: stock, cash: cash, book: book, patience: s.Patience, now: time.Now}
-	settler := newSettler(saga.settle, log)
-	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), settler: settler, log: log}
+	worker := &worker{saga: saga, orders: book, answers: jobs.NewAnswers(publisher), log: log}
 	consumer := &messaging.Consumer{Broker: broker, Publisher: mover, Queue: jobs.Checkoutmanager, Name: name,
 		Prefetch: s.Prefetch, Handle: worker.handle, Delayed: worker.delayed}
 	gate := &pauses.Gate{DB: db, Queue: string(jobs.Checkoutmanager), Work: consumer, Log: log}
-	rescue := &rescue{db: db, orders: book, log: log, walk: func(ctx context.Context, c *checkout) error {
-		if err := saga.walk(ctx, c); err != nil {
-			return err
-		}
-		return saga.settle(ctx, c)
-	}}
+	rescue := &rescue{db: db, orders: book, log: log, walk: saga.walk}
 
 	database := debugport.Check{Name: "database", Ask: func(ctx context.Context) error { return store.Ping(ctx, db) }}
 	checks := []debugport.Check{database,
@@ -123,7 +117,6 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		lifecycle.Part{Name: "relay", Run: relay.Run},
 		lifecycle.Part{Name: "gRPC", Run: grpcServer.Run},
 		lifecycle.Part{Name: "rescue", Run: rescue.run},
-		lifecycle.Part{Name: "settler", Run: settler.run},
 		lifecycle.Part{Name: "consumer", Run: gate.Run},
 	)
 }

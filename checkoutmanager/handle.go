@@ -17,7 +17,6 @@ type worker struct {
 	saga    *saga
 	orders  *orders
 	answers *jobs.Answers
-	settler *settler
 	log     *slog.Logger
 	// inHand lets several jobs for one checkout (the same key, asked at the same time) share one
 	// walk. It only saves work: two walks of one checkout, here or elsewhere, are safe.
@@ -30,8 +29,7 @@ type result struct {
 	fresh    bool
 }
 
-// handle does one job: open the checkout or find it, walk it to its end, answer, and let
-// it be tidied up.
+// handle does one job: open the checkout or find it, walk it to its end, and answer.
 func (w *worker) handle(ctx context.Context, m messaging.Message) error {
 	request, err := read(m.Kind, m.Body)
 	if err != nil {
@@ -54,9 +52,6 @@ func (w *worker) handle(ctx context.Context, m messaging.Message) error {
 	}
 	r := shared.(result)
 	w.answer(ctx, m, r.checkout, !leads || !r.fresh)
-	if leads && r.checkout.state == placed {
-		w.settler.add(r.checkout)
-	}
 	return nil
 }
 

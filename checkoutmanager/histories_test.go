@@ -155,7 +155,7 @@ var refused = fault.New(fault.Refused, "refused", "refused")
 
 func (w *modelWorker) freeze(context.Context, *checkout) ([]line, money.Amount, error) {
 	return []line{{"tea", "Tea", 1, 100}}, money.Amount{Minor: 100, Currency: "EUR"}, w.call("freeze", true, func() error {
-		if w.cart == "thawed" || w.cart == "settled" {
+		if w.cart == "thawed" {
 			return refused
 		}
 		w.cart = "frozen"
@@ -166,16 +166,6 @@ func (w *modelWorker) freeze(context.Context, *checkout) ([]line, money.Amount, 
 func (w *modelWorker) thaw(context.Context, *checkout) error {
 	return w.undo("freeze", "thaw", func() error {
 		w.cart = w.grave("thawed")
-		return nil
-	})
-}
-
-func (w *modelWorker) settle(context.Context, *checkout) error {
-	return w.call("settle", false, func() error {
-		if w.cart == "thawed" || w.cart == "" {
-			return refused
-		}
-		w.cart = "settled"
 		return nil
 	})
 }
@@ -275,7 +265,6 @@ func (b modelBook) turn(_ context.Context, c *checkout, reason *fault.Error) err
 func (b modelBook) end(_ context.Context, c *checkout, from, to state) error {
 	return b.save(c, from, to, nil)
 }
-func (b modelBook) settled(context.Context, *checkout) error { return nil }
 
 // try walks the checkout once with the real saga; false when it has to be walked again.
 func (w *modelWorker) try() (ended bool) {
@@ -292,10 +281,7 @@ func (w *modelWorker) try() (ended bool) {
 	s := &saga{steps: w.steps(), carts: w, stock: w, cash: w, book: modelBook{w}, patience: time.Minute, now: func() time.Time {
 		return clock.Add(time.Duration(w.attempt/patienceAttempts) * time.Hour)
 	}}
-	if err := s.walk(context.Background(), c); err != nil {
-		return false
-	}
-	return s.settle(context.Background(), c) == nil
+	return s.walk(context.Background(), c) == nil
 }
 
 // patienceAttempts is how many attempts patience lasts for.
@@ -370,9 +356,9 @@ func (w *world) verdict() string {
 	switch {
 	case w.broken != "":
 		return w.broken
-	case w.row == placed && (w.cart != "settled" || w.stock != "sold" || w.money != "charged"):
+	case w.row == placed && (w.cart != "frozen" || w.stock != "sold" || w.money != "charged"):
 		return fmt.Sprintf("placed, but cart %q, stock %q, money %q", w.cart, w.stock, w.money)
-	case w.row == failed && (w.cart == "frozen" || w.cart == "settled" || w.stock == "held" || w.stock == "sold" || w.money == "charged"):
+	case w.row == failed && (w.cart == "frozen" || w.stock == "held" || w.stock == "sold" || w.money == "charged"):
 		return fmt.Sprintf("failed, but cart %q, stock %q, money %q", w.cart, w.stock, w.money)
 	case w.row != placed && w.row != failed:
 		return fmt.Sprintf("ended %s", w.row)

@@ -45,7 +45,6 @@ const (
 	refuseMove                  // make the row of a checkout that has failed, or find it
 	guardedMove                 // from one state to the next, if it is still there
 	parkMove                    // leave it to rescue, later
-	settledMove                 // nothing is left to do
 )
 
 // request is what a checkout was asked for with.
@@ -136,11 +135,6 @@ func (o *orders) park(ctx context.Context, id string) error {
 	return err
 }
 
-func (o *orders) settled(ctx context.Context, c *checkout) error {
-	_, err := o.ends.Do(ctx, move{kind: settledMove, id: c.id})
-	return err
-}
-
 // take makes the row's state the checkout's own.
 func (c *checkout) take(r row) {
 	c.clientID, c.method, c.email = r.clientID, r.method, r.email
@@ -195,7 +189,6 @@ type page struct {
 	hoped   []move // placed, if they are where they were
 	changed []row
 	parked  []string
-	settled []string
 	lines   []move // whose lines are to be saved
 	events  []outbox.Event
 }
@@ -210,9 +203,6 @@ func decide(rows map[string]row, batch []move, hopes []bool) ([]groupcommit.Resu
 	for i, m := range batch {
 		r, exists := rows[m.id]
 		switch {
-		case m.kind == settledMove:
-			p.settled = append(p.settled, m.id)
-			continue
 		case m.kind == guardedMove && hopes != nil && hopes[i]:
 			p.hoped, p.lines = append(p.hoped, m), append(p.lines, m)
 			p.events = append(p.events, events(row{id: m.id, request: m.request, total: m.total}, m)...)
@@ -279,7 +269,7 @@ func clip(s string, most int) string {
 func lockRows(ctx context.Context, tx *sql.Tx, batch []move, hopes []bool) (map[string]row, error) {
 	var ids []string
 	for i, m := range batch {
-		if m.kind != settledMove && (hopes == nil || !hopes[i]) {
+		if hopes == nil || !hopes[i] {
 			ids = append(ids, m.id)
 		}
 	}

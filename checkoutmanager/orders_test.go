@@ -233,8 +233,8 @@ func TestRescueClaimsEachOnce(t *testing.T) {
 	}
 }
 
-// A parked checkout is looked at later the older it is, and a settled one never.
-func TestParkedIsLaterAndSettledIsNever(t *testing.T) {
+// A parked checkout is looked at later the older it is, and a placed one never.
+func TestParkedIsLaterAndPlacedIsNever(t *testing.T) {
 	t.Parallel()
 	db, books := replicas(t, 1)
 	for _, id := range []string{"young", "old", "done"} {
@@ -247,7 +247,7 @@ func TestParkedIsLaterAndSettledIsNever(t *testing.T) {
 	if err := books[0].end(t.Context(), done, placing, placed); err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{books[0].park(t.Context(), "young"), books[0].park(t.Context(), "old"), books[0].settled(t.Context(), done)} {
+	for _, err := range []error{books[0].park(t.Context(), "young"), books[0].park(t.Context(), "old"), books[0].park(t.Context(), "done")} {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ const (
 
 // write saves a page with at most one statement a table and kind, each in the order of its keys.
 func (p page) write(ctx context.Context, tx *sql.Tx) error {
-	for _, part := range []func(context.Context, *sql.Tx) error{p.writeOpened, p.writeHoped, p.writeChanged, p.writeParked, p.writeSettled, p.writeLines} {
+	for _, part := range []func(context.Context, *sql.Tx) error{p.writeOpened, p.writeHoped, p.writeChanged, p.writeParked, p.writeLines} {
 		if err := part(ctx, tx); err != nil {
 			return err
 		}
@@ -35,24 +35,31 @@ func (p page) write(ctx context.Context, tx *sql.Tx) error {
 
 func byID(a, b row) int { return cmp.Compare(a.id, b.id) }
 
-// writeOpened adds new rows. A key that is taken was taken a moment ago by another worker. What has
-// failed from the beginning needs no rescue.
+const insertColumns = `(order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)`
+
+const rowTuple = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)"
+
+// rowArgs lists rows for rowTuple. What has ended needs no rescue.
+func rowArgs(rows []row) (args []any) {
+	for _, r := range rows {
+		var due any = graceSeconds
+		if r.state == placed || r.state == failed {
+			due = nil
+		}
+		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, due)
+	}
+	return args
+}
+
+// writeOpened adds new rows. A key that is taken was taken a moment ago by another worker.
 func (p page) writeOpened(ctx context.Context, tx *sql.Tx) error {
 	if len(p.opened) == 0 {
 		return nil
 	}
 	slices.SortFunc(p.opened, byID)
-	var args []any
-	for _, r := range p.opened {
-		var due any = graceSeconds
-		if r.state == failed {
-			due = nil
-		}
-		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, due)
-	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)
-		VALUES `+store.Tuples(len(p.opened), "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)"), args...)
+		INSERT INTO orders `+insertColumns+`
+		VALUES `+store.Tuples(len(p.opened), rowTuple), rowArgs(p.opened)...)
 	if store.IsDuplicate(err) {
 		return store.ErrRaced
 	}
@@ -85,7 +92,7 @@ func place(ctx context.Context, tx *sql.Tx, currency string, moves []move) error
 	list := store.In(len(moves))
 	matched, err := store.Matched(tx.ExecContext(ctx, `
 		UPDATE orders FORCE INDEX (PRIMARY)
-		SET    state = 'placed', total_minor = ELT(FIELD(order_id, `+list[1:]+`, `+list[1:]+`, currency = ?, updated_at = NOW(6)
+		SET    state = 'placed', total_minor = ELT(FIELD(order_id, `+list[1:]+`, `+list[1:]+`, currency = ?, updated_at = NOW(6), due_at = NULL
 		WHERE  order_id IN `+list+` AND state = 'placing'`, slices.Concat(ids, totals, []any{currency}, ids)...))
 	if err == nil && matched != int64(len(moves)) {
 		return store.ErrRaced
@@ -94,23 +101,20 @@ func place(ctx context.Context, tx *sql.Tx, currency string, moves []move) error
 }
 
 // writeChanged saves rows that are locked, so their new values are written as they are: the key
-// exists, and the update half of the statement is what runs. A failed checkout needs no rescue;
-// for the others, rescue looks when it would have looked anyway.
+// exists, and the update half of the statement is what runs. A checkout that has ended needs no
+// rescue; for the others, rescue looks when it would have looked anyway.
 func (p page) writeChanged(ctx context.Context, tx *sql.Tx) error {
 	if len(p.changed) == 0 {
 		return nil
 	}
 	slices.SortFunc(p.changed, byID)
-	var args []any
-	for _, r := range p.changed {
-		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, graceSeconds)
-	}
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)
-		VALUES `+store.Tuples(len(p.changed), "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)")+`
+		INSERT INTO orders `+insertColumns+`
+		VALUES `+store.Tuples(len(p.changed), rowTuple)+`
 		ON DUPLICATE KEY UPDATE
 			state = VALUES(state), reason_code = VALUES(reason_code), reason = VALUES(reason),
-			total_minor = VALUES(total_minor), currency = VALUES(currency), updated_at = VALUES(updated_at), due_at = IF(VALUES(state) = 'failed', NULL, due_at)`, args...)
+			total_minor = VALUES(total_minor), currency = VALUES(currency), updated_at = VALUES(updated_at),
+			due_at = IF(VALUES(state) IN ('placed', 'failed'), NULL, due_at)`, rowArgs(p.changed)...)
 	return err
 }
 
@@ -123,18 +127,6 @@ func (p page) writeParked(ctx context.Context, tx *sql.Tx) error {
 		UPDATE orders
 		SET    due_at = NOW(6) + INTERVAL LEAST(GREATEST(TIMESTAMPDIFF(SECOND, created_at, NOW(6)) DIV 4, ?), ?) SECOND
 		WHERE  order_id IN `+store.In(len(p.parked))+` AND state IN ('placing', 'undoing')`, args...)
-	return err
-}
-
-func (p page) writeSettled(ctx context.Context, tx *sql.Tx) error {
-	if len(p.settled) == 0 {
-		return nil
-	}
-	slices.Sort(p.settled)
-	_, err := tx.ExecContext(ctx, `
-		UPDATE orders
-		SET    due_at = NULL
-		WHERE  order_id IN `+store.In(len(p.settled))+` AND state = 'placed'`, store.Args(p.settled)...)
 	return err
 }
 

@@ -45,7 +45,6 @@ func faults[R interface{ GetFault() *faultpb.Fault }](results []R) []groupcommit
 type cartClient struct {
 	freezes *groupcommit.Group[*cartpb.FreezeRequest, []*cartpb.FrozenLine]
 	thaws   *groupcommit.Group[*cartpb.ThawRequest, none]
-	settles *groupcommit.Group[*cartpb.SettleRequest, none]
 }
 
 func newCartClient(conn grpc.ClientConnInterface, observe func(group string) groupcommit.Observer) *cartClient {
@@ -62,14 +61,9 @@ func newCartClient(conn grpc.ClientConnInterface, observe func(group string) gro
 		resp, err := carts.ThawBatch(ctx, &cartpb.ThawBatchRequest{Requests: batch})
 		return faults(resp.GetResults()), err
 	}
-	settle := func(ctx context.Context, batch []*cartpb.SettleRequest) ([]groupcommit.Result[none], error) {
-		resp, err := carts.SettleBatch(ctx, &cartpb.SettleBatchRequest{Requests: batch})
-		return faults(resp.GetResults()), err
-	}
 	return &cartClient{
 		freezes: grouped(freeze, observe("freeze")),
 		thaws:   grouped(thaw, observe("thaw")),
-		settles: grouped(settle, observe("settle")),
 	}
 }
 
@@ -101,11 +95,6 @@ func addLine(total money.Amount, f *cartpb.FrozenLine) (money.Amount, error) {
 
 func (k *cartClient) thaw(ctx context.Context, c *checkout) error {
 	_, err := k.thaws.Do(ctx, &cartpb.ThawRequest{CheckoutId: c.id, ClientId: c.clientID})
-	return err
-}
-
-func (k *cartClient) settle(ctx context.Context, c *checkout) error {
-	_, err := k.settles.Do(ctx, &cartpb.SettleRequest{CheckoutId: c.id, ClientId: c.clientID})
 	return err
 }
 

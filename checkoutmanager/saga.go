@@ -44,7 +44,6 @@ type (
 	cartKeeper interface {
 		freeze(context.Context, *checkout) ([]line, money.Amount, error)
 		thaw(context.Context, *checkout) error
-		settle(context.Context, *checkout) error
 	}
 	stockKeeper interface {
 		reserve(context.Context, *checkout) error
@@ -55,12 +54,11 @@ type (
 		charge(context.Context, *checkout) error
 		refund(context.Context, *checkout) error
 	}
-	// book saves the three moves of a checkout. turn and end are guarded by the saved state, and
+	// book saves the two moves of a checkout. turn and end are guarded by the saved state, and
 	// put the row into c as it is afterwards, whoever decided it.
 	book interface {
 		turn(ctx context.Context, c *checkout, reason *fault.Error) error
 		end(ctx context.Context, c *checkout, from, to state) error
-		settled(ctx context.Context, c *checkout) error
 	}
 )
 
@@ -152,17 +150,6 @@ func (s *saga) back(ctx context.Context, c *checkout) error {
 		}
 	}
 	return s.book.end(ctx, c, undoing, failed)
-}
-
-// settle forgets the frozen lines of a placed order, and then the order is no longer due.
-func (s *saga) settle(ctx context.Context, c *checkout) error {
-	if c.state != placed {
-		return nil
-	}
-	if err := s.carts.settle(ctx, c); err != nil {
-		return fmt.Errorf("settle cart: %w", err)
-	}
-	return s.book.settled(ctx, c)
 }
 
 // undoRefused is the code of a way back that somebody has barred for now.

@@ -22,7 +22,7 @@ var rights = map[string]map[string]string{
 	},
 	Carts: {
 		"carts": "SELECT, INSERT, UPDATE", "cart_lines": "SELECT, INSERT, UPDATE, DELETE", "freezes": "SELECT, INSERT, UPDATE",
-		"frozen_lines": "SELECT, INSERT, DELETE", "processed_jobs": "SELECT, INSERT, DELETE", "pauses": "SELECT", "outbox": outboxRights,
+		"processed_jobs": "SELECT, INSERT, DELETE", "pauses": "SELECT", "outbox": outboxRights,
 	},
 	Checkouts: {"orders": "SELECT, INSERT, UPDATE", "order_lines": "SELECT, INSERT", "pauses": "SELECT", "outbox": outboxRights},
 	Payments:  {"payments": "SELECT, INSERT, UPDATE", "test_provider_charges": "SELECT, INSERT, UPDATE", "outbox": outboxRights},

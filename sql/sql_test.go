@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -57,7 +58,7 @@ func TestEventsOutliveAnUpgrade(t *testing.T) {
 	namespace := testenv.Namespace(t)
 	dsn, _ := testenv.Servers(t)
 	up(t, dsn, namespace, schema.Carts)
-	downToFirst(t, dsn, namespace)
+	testenv.Down(t, namespace, schema.Carts, 1)
 	db := testenv.Open(t, namespace+schema.Carts)
 	exec(t, db, `INSERT INTO outbox (event_id, type, subject, data) VALUES ('e1', 'cart.thawed', 'ann', '{"a":"\\"ä"}'), ('e2', 'cart.thawed', 'bob', '{}')`)
 	for range 2 {
@@ -73,16 +74,32 @@ func TestEventsOutliveAnUpgrade(t *testing.T) {
 		if want := []string{`e1 cart.thawed ann {"a":"\"ä"}`, "e2 cart.thawed bob {}"}; !slices.Equal(got, want) {
 			t.Errorf("waiting are %q, want %q", got, want)
 		}
-		downToFirst(t, dsn, namespace)
+		testenv.Down(t, namespace, schema.Carts, 1)
 	}
 }
 
-func downToFirst(t *testing.T, dsn, namespace string) {
-	t.Helper()
-	for version(t, dsn, namespace, schema.Carts) > 1 {
-		if err := schema.Down(t.Context(), dsn, namespace, schema.Carts); err != nil {
+// What checkouts have frozen, they have after the upgrade, and after the way back.
+func TestFrozenLinesOutliveAnUpgrade(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	up(t, dsn, namespace, schema.Carts)
+	testenv.Down(t, namespace, schema.Carts, 3)
+	db := testenv.Open(t, namespace+schema.Carts)
+	exec(t, db, "INSERT INTO freezes (checkout_id, client_id, state, updated_at) VALUES ('o1', 'ann', 'frozen', NOW(6)), ('o2', 'bob', 'settled', NOW(6)), ('o3', 'cid', 'thawed', NOW(6))")
+	exec(t, db, `INSERT INTO frozen_lines (checkout_id, product_id, name, quantity, unit_price_minor, currency) VALUES ('o1', 'tea', 'Tea "ä"', 2, 450, 'EUR')`)
+	for range 2 {
+		up(t, dsn, namespace, schema.Carts)
+		var states, contents string
+		if err := db.QueryRow("SELECT GROUP_CONCAT(state ORDER BY checkout_id), (SELECT contents FROM freezes WHERE checkout_id = 'o1') FROM freezes").Scan(&states, &contents); err != nil {
 			t.Fatal(err)
 		}
+		var lines []map[string]any
+		if err := json.Unmarshal([]byte(contents), &lines); err != nil || states != "frozen,frozen,thawed" ||
+			fmt.Sprint(lines) != `[map[currency:EUR name:Tea "ä" price:450 product:tea quantity:2]]` {
+			t.Errorf("the freezes are %s, and the first has %v (%v)", states, lines, err)
+		}
+		testenv.Down(t, namespace, schema.Carts, 3)
 	}
 }
 

@@ -121,7 +121,7 @@ func (s *shop) everything() string {
 	var all []string
 	for database, tables := range map[string][]string{
 		schema.Inventory: {"stock", "reservations", "reservation_lines", "stock_movements"},
-		schema.Carts:     {"carts", "cart_lines", "freezes", "frozen_lines"},
+		schema.Carts:     {"carts", "cart_lines", "freezes"},
 		schema.Checkouts: {"orders", "order_lines"},
 		schema.Payments:  {"payments", "test_provider_charges"},
 		schema.Catalogue: {"products"},

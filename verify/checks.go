@@ -95,13 +95,12 @@ var checks = []check{
 		FROM   {checkouts}.orders o
 		JOIN   {carts}.freezes f ON f.checkout_id = o.order_id
 		WHERE  (o.state = 'placed' AND f.state = 'thawed')
-		   OR  (o.state = 'failed' AND f.state <> 'thawed')
-		   OR  (o.state = 'placed' AND f.state = 'frozen' AND o.updated_at < NOW(6) - INTERVAL 120 SECOND)`},
-	{"lines are frozen only while a checkout has them", `
-		SELECT    CONCAT('checkout ', l.checkout_id, ' product ', l.product_id, ': ', l.quantity, ' frozen')
-		FROM      {carts}.frozen_lines l
-		LEFT JOIN {carts}.freezes f ON f.checkout_id = l.checkout_id AND f.state = 'frozen'
-		WHERE     f.checkout_id IS NULL`},
+		   OR  (o.state = 'failed' AND f.state <> 'thawed')`},
+	{"lines are frozen only for a checkout", `
+		SELECT    CONCAT('checkout ', f.checkout_id, ' of ', f.client_id)
+		FROM      {carts}.freezes f
+		LEFT JOIN {checkouts}.orders o ON o.order_id = f.checkout_id
+		WHERE     f.state = 'frozen' AND o.order_id IS NULL`},
 	{"events leave", `
 		SELECT CONCAT(database_name, ': the events of ', sheets, ' transactions wait, the oldest since ', oldest)
 		FROM (      SELECT 'inventory' AS database_name, COUNT(*) AS sheets, MIN(created_at) AS oldest FROM {inventory}.outbox

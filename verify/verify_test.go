@@ -27,8 +27,7 @@ INSERT INTO {checkouts}.orders (order_id, client_id, request_hash, payment_metho
 INSERT INTO {checkouts}.order_lines (order_id, product_id, name, quantity, unit_price_minor) VALUES ('order-1', 'tea', 'Tea', 2, 100), ('order-1', 'pot', 'Pot', 1, 50), ('order-2', 'tea', 'Tea', 3, 100);
 INSERT INTO {payments}.payments (payment_id, amount_minor, currency, method, provider, state, created_at, updated_at) VALUES ('order-1', 250, 'EUR', '', 'test', 'charged', NOW(6), NOW(6)), ('order-2', 300, 'EUR', '', 'test', 'refunded', NOW(6), NOW(6));
 INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome, refunded_minor) VALUES ('order-1', 250, 'EUR', '', 'charged', 0), ('order-2', 300, 'EUR', '', 'charged', 300);
-INSERT INTO {carts}.freezes (checkout_id, client_id, state, updated_at) VALUES ('order-1', 'ann', 'settled', NOW(6)), ('order-2', 'bob', 'thawed', NOW(6)), ('order-3', 'cid', 'frozen', NOW(6));
-INSERT INTO {carts}.frozen_lines (checkout_id, product_id, name, quantity, unit_price_minor, currency) VALUES ('order-3', 'tea', 'Tea', 1, 100, 'EUR');
+INSERT INTO {carts}.freezes (checkout_id, client_id, state, contents, updated_at) VALUES ('order-1', 'ann', 'frozen', '[]', NOW(6)), ('order-2', 'bob', 'thawed', '[]', NOW(6)), ('order-3', 'cid', 'frozen', '[]', NOW(6));
 INSERT INTO {catalogue}.outbox (events) VALUES ('[]')`
 
 // corruptions are ways in which one row can be wrong, the checks that must say so, and the row
@@ -104,18 +103,14 @@ var corruptions = []struct {
 		"UPDATE {checkouts}.orders SET due_at = NOW(6) - INTERVAL 2 MINUTE WHERE order_id = 'order-3'", "UPDATE {checkouts}.orders SET due_at = NOW(6) + INTERVAL 1 MINUTE WHERE order_id = 'order-3'",
 		false, "order order-3 is placing", []string{"no checkout is stuck"}},
 	{"a placed order's cart is given back",
-		"UPDATE {carts}.freezes SET state = 'thawed' WHERE checkout_id = 'order-1'", "UPDATE {carts}.freezes SET state = 'settled' WHERE checkout_id = 'order-1'",
+		"UPDATE {carts}.freezes SET state = 'thawed' WHERE checkout_id = 'order-1'", "UPDATE {carts}.freezes SET state = 'frozen' WHERE checkout_id = 'order-1'",
 		false, "order order-1 is placed, its cart is thawed", []string{"a cart's frozen lines go where its checkout went"}},
 	{"a failed checkout's cart is not given back",
 		"UPDATE {carts}.freezes SET state = 'frozen' WHERE checkout_id = 'order-2'", "UPDATE {carts}.freezes SET state = 'thawed' WHERE checkout_id = 'order-2'",
 		false, "order order-2 is failed, its cart is frozen", []string{"a cart's frozen lines go where its checkout went"}},
-	{"a placed order's cart is frozen for minutes",
-		"UPDATE {carts}.freezes SET state = 'frozen' WHERE checkout_id = 'order-1'; UPDATE {checkouts}.orders SET updated_at = NOW(6) - INTERVAL 3 MINUTE WHERE order_id = 'order-1'",
-		"UPDATE {carts}.freezes SET state = 'settled' WHERE checkout_id = 'order-1'; UPDATE {checkouts}.orders SET updated_at = NOW(6) WHERE order_id = 'order-1'",
-		false, "order order-1 is placed, its cart is frozen", []string{"a cart's frozen lines go where its checkout went"}},
 	{"lines are frozen for nobody",
-		"UPDATE {carts}.frozen_lines SET checkout_id = 'order-2'", "UPDATE {carts}.frozen_lines SET checkout_id = 'order-3'",
-		false, "checkout order-2 product tea: 1 frozen", []string{"lines are frozen only while a checkout has them"}},
+		"UPDATE {carts}.freezes SET checkout_id = 'ghost' WHERE checkout_id = 'order-3'", "UPDATE {carts}.freezes SET checkout_id = 'order-3' WHERE checkout_id = 'ghost'",
+		false, "checkout ghost of cid", []string{"lines are frozen only for a checkout"}},
 	{"an event does not leave",
 		"UPDATE {catalogue}.outbox SET created_at = NOW(6) - INTERVAL 2 MINUTE", "UPDATE {catalogue}.outbox SET created_at = NOW(6)",
 		false, "catalogue: the events of 1 transactions wait", []string{"events leave"}},

@@ -190,9 +190,7 @@ func TestWithoutTheTableNothingIsPaused(t *testing.T) {
 	namespace := testenv.Namespace(t)
 	db := testenv.Database(t, namespace, schema.Carts)
 	dsn := account(t, namespace)
-	if err := schema.Down(t.Context(), admin, namespace, schema.Carts); err != nil {
-		t.Fatal(err)
-	}
+	testenv.Down(t, namespace, schema.Carts, 2)
 	if _, err := db.ExecContext(t.Context(), "REVOKE SELECT ON `"+namespace+schema.Carts+"`.pauses FROM '"+namespace+"worker'@'%'"); err != nil {
 		t.Fatal(err)
 	}

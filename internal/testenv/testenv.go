@@ -173,6 +173,24 @@ func Database(t testing.TB, namespace, database string) *sql.DB {
 	return Open(t, namespace+database)
 }
 
+// Down takes a database back to a version.
+func Down(t testing.TB, namespace, database string, version int64) {
+	t.Helper()
+	dsn, _ := Servers(t)
+	for {
+		now, err := schema.Version(t.Context(), dsn, namespace, database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now <= version {
+			return
+		}
+		if err := schema.Down(t.Context(), dsn, namespace, database); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Open opens a pool for a database that exists.
 func Open(t testing.TB, database string) *sql.DB {
 	t.Helper()

@@ -716,102 +716,6 @@ func (x *ThawBatchRequest) GetRequests() []*ThawRequest {
 	return nil
 }
 
-type SettleRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CheckoutId    string                 `protobuf:"bytes,1,opt,name=checkout_id,json=checkoutId,proto3" json:"checkout_id,omitempty"`
-	ClientId      string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SettleRequest) Reset() {
-	*x = SettleRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SettleRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SettleRequest) ProtoMessage() {}
-
-func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
-func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *SettleRequest) GetCheckoutId() string {
-	if x != nil {
-		return x.CheckoutId
-	}
-	return ""
-}
-
-func (x *SettleRequest) GetClientId() string {
-	if x != nil {
-		return x.ClientId
-	}
-	return ""
-}
-
-type SettleBatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Requests      []*SettleRequest       `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SettleBatchRequest) Reset() {
-	*x = SettleBatchRequest{}
-	mi := &file_cartpb_cart_proto_msgTypes[15]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SettleBatchRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SettleBatchRequest) ProtoMessage() {}
-
-func (x *SettleBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[15]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SettleBatchRequest.ProtoReflect.Descriptor instead.
-func (*SettleBatchRequest) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{15}
-}
-
-func (x *SettleBatchRequest) GetRequests() []*SettleRequest {
-	if x != nil {
-		return x.Requests
-	}
-	return nil
-}
-
 type BatchResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Results       []*Result              `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
@@ -821,7 +725,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_cartpb_cart_proto_msgTypes[16]
+	mi := &file_cartpb_cart_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +737,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[16]
+	mi := &file_cartpb_cart_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +750,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{16}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BatchResponse) GetResults() []*Result {
@@ -865,7 +769,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cartpb_cart_proto_msgTypes[17]
+	mi := &file_cartpb_cart_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +781,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cartpb_cart_proto_msgTypes[17]
+	mi := &file_cartpb_cart_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +794,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cartpb_cart_proto_rawDescGZIP(), []int{17}
+	return file_cartpb_cart_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Result) GetFault() *faultpb.Fault {
@@ -947,24 +851,17 @@ const file_cartpb_cart_proto_rawDesc = "" +
 	"checkoutId\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\"O\n" +
 	"\x10ThawBatchRequest\x12;\n" +
-	"\brequests\x18\x01 \x03(\v2\x1f.cartwright.cart.v1.ThawRequestR\brequests\"M\n" +
-	"\rSettleRequest\x12\x1f\n" +
-	"\vcheckout_id\x18\x01 \x01(\tR\n" +
-	"checkoutId\x12\x1b\n" +
-	"\tclient_id\x18\x02 \x01(\tR\bclientId\"S\n" +
-	"\x12SettleBatchRequest\x12=\n" +
-	"\brequests\x18\x01 \x03(\v2!.cartwright.cart.v1.SettleRequestR\brequests\"E\n" +
+	"\brequests\x18\x01 \x03(\v2\x1f.cartwright.cart.v1.ThawRequestR\brequests\"E\n" +
 	"\rBatchResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.cartwright.cart.v1.ResultR\aresults\":\n" +
 	"\x06Result\x120\n" +
-	"\x05fault\x18\x01 \x01(\v2\x1a.cartwright.fault.v1.FaultR\x05fault2\x93\x04\n" +
+	"\x05fault\x18\x01 \x01(\v2\x1a.cartwright.fault.v1.FaultR\x05fault2\xb9\x03\n" +
 	"\x05Carts\x12R\n" +
 	"\aGetCart\x12\".cartwright.cart.v1.GetCartRequest\x1a#.cartwright.cart.v1.GetCartResponse\x12U\n" +
 	"\bGetCarts\x12#.cartwright.cart.v1.GetCartsRequest\x1a$.cartwright.cart.v1.GetCartsResponse\x12O\n" +
 	"\x06GetJob\x12!.cartwright.cart.v1.GetJobRequest\x1a\".cartwright.cart.v1.GetJobResponse\x12^\n" +
 	"\vFreezeBatch\x12&.cartwright.cart.v1.FreezeBatchRequest\x1a'.cartwright.cart.v1.FreezeBatchResponse\x12T\n" +
-	"\tThawBatch\x12$.cartwright.cart.v1.ThawBatchRequest\x1a!.cartwright.cart.v1.BatchResponse\x12X\n" +
-	"\vSettleBatch\x12&.cartwright.cart.v1.SettleBatchRequest\x1a!.cartwright.cart.v1.BatchResponseB\x19Z\x17cartwright/proto/cartpbb\x06proto3"
+	"\tThawBatch\x12$.cartwright.cart.v1.ThawBatchRequest\x1a!.cartwright.cart.v1.BatchResponseB\x19Z\x17cartwright/proto/cartpbb\x06proto3"
 
 var (
 	file_cartpb_cart_proto_rawDescOnce sync.Once
@@ -978,7 +875,7 @@ func file_cartpb_cart_proto_rawDescGZIP() []byte {
 	return file_cartpb_cart_proto_rawDescData
 }
 
-var file_cartpb_cart_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_cartpb_cart_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_cartpb_cart_proto_goTypes = []any{
 	(*GetCartRequest)(nil),      // 0: cartwright.cart.v1.GetCartRequest
 	(*GetCartResponse)(nil),     // 1: cartwright.cart.v1.GetCartResponse
@@ -994,41 +891,36 @@ var file_cartpb_cart_proto_goTypes = []any{
 	(*FreezeResult)(nil),        // 11: cartwright.cart.v1.FreezeResult
 	(*ThawRequest)(nil),         // 12: cartwright.cart.v1.ThawRequest
 	(*ThawBatchRequest)(nil),    // 13: cartwright.cart.v1.ThawBatchRequest
-	(*SettleRequest)(nil),       // 14: cartwright.cart.v1.SettleRequest
-	(*SettleBatchRequest)(nil),  // 15: cartwright.cart.v1.SettleBatchRequest
-	(*BatchResponse)(nil),       // 16: cartwright.cart.v1.BatchResponse
-	(*Result)(nil),              // 17: cartwright.cart.v1.Result
-	(*faultpb.Fault)(nil),       // 18: cartwright.fault.v1.Fault
+	(*BatchResponse)(nil),       // 14: cartwright.cart.v1.BatchResponse
+	(*Result)(nil),              // 15: cartwright.cart.v1.Result
+	(*faultpb.Fault)(nil),       // 16: cartwright.fault.v1.Fault
 }
 var file_cartpb_cart_proto_depIdxs = []int32{
 	4,  // 0: cartwright.cart.v1.GetCartResponse.lines:type_name -> cartwright.cart.v1.CartLine
 	1,  // 1: cartwright.cart.v1.GetCartsResponse.carts:type_name -> cartwright.cart.v1.GetCartResponse
-	18, // 2: cartwright.cart.v1.GetJobResponse.fault:type_name -> cartwright.fault.v1.Fault
+	16, // 2: cartwright.cart.v1.GetJobResponse.fault:type_name -> cartwright.fault.v1.Fault
 	7,  // 3: cartwright.cart.v1.FreezeBatchRequest.requests:type_name -> cartwright.cart.v1.FreezeRequest
 	11, // 4: cartwright.cart.v1.FreezeBatchResponse.results:type_name -> cartwright.cart.v1.FreezeResult
-	18, // 5: cartwright.cart.v1.FreezeResult.fault:type_name -> cartwright.fault.v1.Fault
+	16, // 5: cartwright.cart.v1.FreezeResult.fault:type_name -> cartwright.fault.v1.Fault
 	8,  // 6: cartwright.cart.v1.FreezeResult.lines:type_name -> cartwright.cart.v1.FrozenLine
 	12, // 7: cartwright.cart.v1.ThawBatchRequest.requests:type_name -> cartwright.cart.v1.ThawRequest
-	14, // 8: cartwright.cart.v1.SettleBatchRequest.requests:type_name -> cartwright.cart.v1.SettleRequest
-	17, // 9: cartwright.cart.v1.BatchResponse.results:type_name -> cartwright.cart.v1.Result
-	18, // 10: cartwright.cart.v1.Result.fault:type_name -> cartwright.fault.v1.Fault
-	0,  // 11: cartwright.cart.v1.Carts.GetCart:input_type -> cartwright.cart.v1.GetCartRequest
-	2,  // 12: cartwright.cart.v1.Carts.GetCarts:input_type -> cartwright.cart.v1.GetCartsRequest
-	5,  // 13: cartwright.cart.v1.Carts.GetJob:input_type -> cartwright.cart.v1.GetJobRequest
-	9,  // 14: cartwright.cart.v1.Carts.FreezeBatch:input_type -> cartwright.cart.v1.FreezeBatchRequest
-	13, // 15: cartwright.cart.v1.Carts.ThawBatch:input_type -> cartwright.cart.v1.ThawBatchRequest
-	15, // 16: cartwright.cart.v1.Carts.SettleBatch:input_type -> cartwright.cart.v1.SettleBatchRequest
-	1,  // 17: cartwright.cart.v1.Carts.GetCart:output_type -> cartwright.cart.v1.GetCartResponse
-	3,  // 18: cartwright.cart.v1.Carts.GetCarts:output_type -> cartwright.cart.v1.GetCartsResponse
-	6,  // 19: cartwright.cart.v1.Carts.GetJob:output_type -> cartwright.cart.v1.GetJobResponse
-	10, // 20: cartwright.cart.v1.Carts.FreezeBatch:output_type -> cartwright.cart.v1.FreezeBatchResponse
-	16, // 21: cartwright.cart.v1.Carts.ThawBatch:output_type -> cartwright.cart.v1.BatchResponse
-	16, // 22: cartwright.cart.v1.Carts.SettleBatch:output_type -> cartwright.cart.v1.BatchResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	15, // 8: cartwright.cart.v1.BatchResponse.results:type_name -> cartwright.cart.v1.Result
+	16, // 9: cartwright.cart.v1.Result.fault:type_name -> cartwright.fault.v1.Fault
+	0,  // 10: cartwright.cart.v1.Carts.GetCart:input_type -> cartwright.cart.v1.GetCartRequest
+	2,  // 11: cartwright.cart.v1.Carts.GetCarts:input_type -> cartwright.cart.v1.GetCartsRequest
+	5,  // 12: cartwright.cart.v1.Carts.GetJob:input_type -> cartwright.cart.v1.GetJobRequest
+	9,  // 13: cartwright.cart.v1.Carts.FreezeBatch:input_type -> cartwright.cart.v1.FreezeBatchRequest
+	13, // 14: cartwright.cart.v1.Carts.ThawBatch:input_type -> cartwright.cart.v1.ThawBatchRequest
+	1,  // 15: cartwright.cart.v1.Carts.GetCart:output_type -> cartwright.cart.v1.GetCartResponse
+	3,  // 16: cartwright.cart.v1.Carts.GetCarts:output_type -> cartwright.cart.v1.GetCartsResponse
+	6,  // 17: cartwright.cart.v1.Carts.GetJob:output_type -> cartwright.cart.v1.GetJobResponse
+	10, // 18: cartwright.cart.v1.Carts.FreezeBatch:output_type -> cartwright.cart.v1.FreezeBatchResponse
+	14, // 19: cartwright.cart.v1.Carts.ThawBatch:output_type -> cartwright.cart.v1.BatchResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_cartpb_cart_proto_init() }
@@ -1042,7 +934,7 @@ func file_cartpb_cart_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cartpb_cart_proto_rawDesc), len(file_cartpb_cart_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

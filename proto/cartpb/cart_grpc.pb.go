@@ -24,7 +24,6 @@ const (
 	Carts_GetJob_FullMethodName      = "/cartwright.cart.v1.Carts/GetJob"
 	Carts_FreezeBatch_FullMethodName = "/cartwright.cart.v1.Carts/FreezeBatch"
 	Carts_ThawBatch_FullMethodName   = "/cartwright.cart.v1.Carts/ThawBatch"
-	Carts_SettleBatch_FullMethodName = "/cartwright.cart.v1.Carts/SettleBatch"
 )
 
 // CartsClient is the client API for Carts service.
@@ -45,8 +44,6 @@ type CartsClient interface {
 	FreezeBatch(ctx context.Context, in *FreezeBatchRequest, opts ...grpc.CallOption) (*FreezeBatchResponse, error)
 	// Thaw puts the lines back, merged with what was added meanwhile. A freeze that comes later is refused.
 	ThawBatch(ctx context.Context, in *ThawBatchRequest, opts ...grpc.CallOption) (*BatchResponse, error)
-	// Settle forgets the frozen lines: they are an order now.
-	SettleBatch(ctx context.Context, in *SettleBatchRequest, opts ...grpc.CallOption) (*BatchResponse, error)
 }
 
 type cartsClient struct {
@@ -107,16 +104,6 @@ func (c *cartsClient) ThawBatch(ctx context.Context, in *ThawBatchRequest, opts 
 	return out, nil
 }
 
-func (c *cartsClient) SettleBatch(ctx context.Context, in *SettleBatchRequest, opts ...grpc.CallOption) (*BatchResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(BatchResponse)
-	err := c.cc.Invoke(ctx, Carts_SettleBatch_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // CartsServer is the server API for Carts service.
 // All implementations must embed UnimplementedCartsServer
 // for forward compatibility.
@@ -135,8 +122,6 @@ type CartsServer interface {
 	FreezeBatch(context.Context, *FreezeBatchRequest) (*FreezeBatchResponse, error)
 	// Thaw puts the lines back, merged with what was added meanwhile. A freeze that comes later is refused.
 	ThawBatch(context.Context, *ThawBatchRequest) (*BatchResponse, error)
-	// Settle forgets the frozen lines: they are an order now.
-	SettleBatch(context.Context, *SettleBatchRequest) (*BatchResponse, error)
 	mustEmbedUnimplementedCartsServer()
 }
 
@@ -161,9 +146,6 @@ func (UnimplementedCartsServer) FreezeBatch(context.Context, *FreezeBatchRequest
 }
 func (UnimplementedCartsServer) ThawBatch(context.Context, *ThawBatchRequest) (*BatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ThawBatch not implemented")
-}
-func (UnimplementedCartsServer) SettleBatch(context.Context, *SettleBatchRequest) (*BatchResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method SettleBatch not implemented")
 }
 func (UnimplementedCartsServer) mustEmbedUnimplementedCartsServer() {}
 func (UnimplementedCartsServer) testEmbeddedByValue()               {}
@@ -276,24 +258,6 @@ func _Carts_ThawBatch_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Carts_SettleBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(SettleBatchRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(CartsServer).SettleBatch(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Carts_SettleBatch_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(CartsServer).SettleBatch(ctx, req.(*SettleBatchRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // Carts_ServiceDesc is the grpc.ServiceDesc for Carts service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -320,10 +284,6 @@ var Carts_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ThawBatch",
 			Handler:    _Carts_ThawBatch_Handler,
-		},
-		{
-			MethodName: "SettleBatch",
-			Handler:    _Carts_SettleBatch_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
