@@ -27,6 +27,14 @@ var stopOrder = [][]string{
 	{mariaDB},
 }
 
+// What a shop's database gets of the machine. A page is taken into memory when it is first used, so a
+// small shop uses less. The redo log is on disk, and holds what a few minutes of checkouts change:
+// with a small one, they wait for pages to be written.
+const (
+	bufferPool = "512M"
+	redoLog    = "512M"
+)
+
 // kept is a process that the supervisor keeps, with the plan that it was started by.
 type kept struct {
 	*keeper
@@ -120,7 +128,7 @@ func (v *supervisor) mariaDB(p databasePlan) starter {
 	return func(ctx context.Context, output *logFile) (child, error) {
 		m, err := servers.StartMariaDB(ctx, servers.MariaDBConfig{
 			Dir: v.in(mariaDB), Port: p.Port, Admin: adminAccount, Password: p.Password,
-			Output: output, OnParentDeath: onParentDeath,
+			BufferPool: bufferPool, RedoLog: redoLog, Output: output, OnParentDeath: onParentDeath,
 		})
 		if err != nil {
 			return nil, err

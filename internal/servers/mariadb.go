@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -25,12 +26,9 @@ const (
 	// 107 bytes cannot be bound, and people clone into deep directories.
 	mariaDBSocket = "m.sock"
 
-	// bufferPool holds a small shop whole, and leaves room on a machine of 2 GB.
-	bufferPool = "256M"
-
-	// redoLog is small enough for a small disk, and large enough that a flash sale does not
-	// wait for checkpoints.
-	redoLog = "128M"
+	// What is enough for a test.
+	smallBufferPool = "256M"
+	smallRedoLog    = "128M"
 
 	// connectionsMax is room for many replicas with a pool each; an idle connection costs little.
 	connectionsMax = 1000
@@ -42,6 +40,9 @@ type MariaDBConfig struct {
 	Port     int    // on 127.0.0.1; 0 means a free one
 	Admin    string // the one account that exists: it may do everything, over TCP, with Password
 	Password string
+
+	BufferPool string // memory for pages, such as 512M; empty is enough for a test
+	RedoLog    string // on disk; what is changed faster than this comes round waits for pages to be written
 
 	Output        io.Writer      // the server's log; nil means nowhere
 	OnParentDeath syscall.Signal // see Command
@@ -149,7 +150,7 @@ func initialise(ctx context.Context, install string, account *Account, dir strin
 		return err
 	}
 	cmd := exec.CommandContext(ctx, install, "--no-defaults", "--datadir="+half, "--skip-test-db", "--skip-name-resolve",
-		"--auth-root-authentication-method=socket", "--innodb-log-file-size="+redoLog)
+		"--auth-root-authentication-method=socket", "--innodb-log-file-size="+smallRedoLog)
 	cmd.Dir, cmd.Env = dir, plainEnv(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: account.credential()}
 	if account == nil && os.Geteuid() == 0 {
@@ -175,8 +176,8 @@ func mariaDBArgs(cfg *MariaDBConfig, account *Account) []string {
 		"--default-time-zone=+00:00",
 		"--character-set-server=utf8mb4",
 		"--innodb-flush-log-at-trx-commit=1", // a commit that was answered survives the power cut
-		"--innodb-buffer-pool-size=" + bufferPool,
-		"--innodb-log-file-size=" + redoLog,
+		"--innodb-buffer-pool-size=" + cmp.Or(cfg.BufferPool, smallBufferPool),
+		"--innodb-log-file-size=" + cmp.Or(cfg.RedoLog, smallRedoLog),
 		"--max-connections=" + strconv.Itoa(connectionsMax),
 		"--log-warnings=1", // 2 would log every client that goes without saying goodbye
 	}
