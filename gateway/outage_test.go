@@ -53,6 +53,10 @@ func TestALostBrokerIsSaidAndForgotten(t *testing.T) {
 		waits <- r
 	}()
 	testenv.Eventually(t, startLimit, "the job is in hand", func() bool { return len(s.worker.seen()) == 1 })
+	// It may be in hand before the gateway has its confirm; confirms come in order.
+	if r := s.ask(t, "POST", addToCartPath, addBody("jo", 1)); r.status != http.StatusOK {
+		t.Fatalf("before the broker goes: %d %s", r.status, r.body)
+	}
 
 	proxy.Cut()
 	if r := <-waits; r.status != http.StatusAccepted { // its answer cannot come any more
