@@ -107,8 +107,9 @@ func (c *composed) isSentAgain(keyed bool) (orders int) {
 	const each = 2
 	gateways := c.containers("gateway")
 	crowd := c.crowd(fmt.Sprint("slow-", keyed, "-"), each*len(gateways), "tok_slow")
-	c.product("pot", 100, int64(len(crowd)))
-	c.fillAll(crowd, "pot")
+	pot := fmt.Sprint("pot-", keyed) // a new one: for up to a second, other gateways remember that one was sold out
+	c.product(pot, 100, int64(len(crowd)))
+	c.fillAll(crowd, pot)
 	// On connections of their own, or Go's client would send what has a key again by itself.
 	alone := *c.shop
 	alone.client = &http.Client{Timeout: c.client.Timeout, Transport: &http.Transport{DisableKeepAlives: true}}
