@@ -10,6 +10,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
 	"cartwright/internal/pauses"
 	"cartwright/internal/store"
@@ -126,7 +127,7 @@ func (b *bench) stopped(ctx context.Context) error {
 		if time.Now().After(limit) {
 			return fmt.Errorf("%d workers still take checkouts %s after the pause", d.Consumers, quietLimit)
 		}
-		if !pause(ctx, drainLook) {
+		if !lifecycle.Pause(ctx, drainLook) {
 			return ctx.Err()
 		}
 	}
@@ -140,7 +141,7 @@ func (b *bench) drained(ctx context.Context, deepest int) error {
 	stop := b.progress.follow("taken from the queue", deepest, func() int { return int(done.Load()) })
 	defer stop()
 	for limit := time.Now().Add(quietLimit); left > 0; done.Store(int64(deepest - left)) {
-		if !pause(ctx, drainLook) {
+		if !lifecycle.Pause(ctx, drainLook) {
 			return ctx.Err()
 		}
 		d, err := b.queue(ctx)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/store"
 	schema "cartwright/sql"
 	"cartwright/verify"
@@ -67,7 +68,7 @@ func (b *bench) audit(ctx context.Context) error {
 		if err := b.compareOrders(ctx, books); err != nil {
 			return err
 		}
-		if !books.onItsWay || time.Since(began) > lostLimit || !pause(ctx, quietEvery) {
+		if !books.onItsWay || time.Since(began) > lostLimit || !lifecycle.Pause(ctx, quietEvery) {
 			break
 		}
 	}
@@ -108,7 +109,7 @@ func (b *bench) quiet(ctx context.Context) error {
 		if time.Now().After(limit) {
 			return fmt.Errorf("the shop has not finished its work within %s; cartwright queues shows what waits", quietLimit)
 		}
-		if !pause(ctx, quietEvery) {
+		if !lifecycle.Pause(ctx, quietEvery) {
 			return ctx.Err()
 		}
 	}

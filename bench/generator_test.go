@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"cartwright/internal/lifecycle"
 )
 
 // stub is a shop that answers as told, for the generator alone.
@@ -38,7 +40,7 @@ func TestLatencyCountsFromWhenARequestWasDue(t *testing.T) {
 	var asked atomic.Int64
 	g := stub(t, func(http.ResponseWriter, *http.Request) {
 		if asked.Add(1) == 1 {
-			pause(t.Context(), stall)
+			lifecycle.Pause(t.Context(), stall)
 		}
 	})
 	r, err := g.run(t.Context(), load{what: "ask", n: requests, hands: 1, rate: rate, ask: asking(g)})
@@ -68,7 +70,7 @@ func TestAClosedLoopHasOneRequestInEachHand(t *testing.T) {
 		for n := now.Add(1); n > most.Load(); {
 			most.Store(n)
 		}
-		pause(t.Context(), time.Millisecond)
+		lifecycle.Pause(t.Context(), time.Millisecond)
 		now.Add(-1)
 	})
 	r, err := g.run(t.Context(), load{what: "ask", n: requests, hands: hands, ask: asking(g)})
@@ -86,7 +88,7 @@ func TestAClosedLoopHasOneRequestInEachHand(t *testing.T) {
 // When the time is over nothing more is asked, and what was not asked does not count.
 func TestALoadEndsWhenItsTimeIsOver(t *testing.T) {
 	t.Parallel()
-	g := stub(t, func(http.ResponseWriter, *http.Request) { pause(t.Context(), 5*time.Millisecond) })
+	g := stub(t, func(http.ResponseWriter, *http.Request) { lifecycle.Pause(t.Context(), 5*time.Millisecond) })
 	r, err := g.run(t.Context(), load{what: "ask", n: 2000, hands: 2, until: 100 * time.Millisecond, ask: asking(g)})
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func (b *bench) compareWithFloor(ctx context.Context) error {
 	if b.small {
 		load.WarmUp, load.Length = 0, floorSmall
 	}
-	least, err := floor.Measure(ctx, floor.Settings{Broker: messaging.Settings{URL: b.set.AMQPURL}, AdminDSN: b.set.AdminDSN}, load)
+	least, err := floor.Measure(ctx, floor.Settings{Broker: messaging.Settings{URL: b.set.AMQPURL, Namespace: b.set.Namespace}, AdminDSN: b.set.AdminDSN}, load)
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}

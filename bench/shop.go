@@ -12,6 +12,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/store"
 	"cartwright/stage"
 )
@@ -156,7 +157,7 @@ func (b *bench) insist(ctx context.Context, l load) (result, error) {
 		if len(left) == 0 {
 			return first, nil
 		}
-		if !pause(ctx, roundPause) {
+		if !lifecycle.Pause(ctx, roundPause) {
 			return first, ctx.Err()
 		}
 		again := load{what: l.what + " again", n: len(left), hands: l.hands, ask: func(i int, r *fasthttp.Request) { l.ask(left[i], r) }}
@@ -232,15 +233,4 @@ func (b *bench) buy(ctx context.Context, l load, from int) (result, error) {
 		b.told[from+i] = s.answer
 	}
 	return r, err
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -169,8 +169,8 @@ func (o *orders) flush(ctx context.Context, batch []move) ([]groupcommit.Result[
 	return results, err
 }
 
-// hopeful tells for each move of a batch whether it can do without a look: new rows and ordinary
-// ends. Of an order that a batch has several moves of, nothing is hoped.
+// hopeful tells for each move of a batch whether it can do without a look: new rows, and ordinary
+// ends of orders that the batch has no other move of.
 func hopeful(batch []move) []bool {
 	times := map[string]int{}
 	for _, m := range batch {
@@ -203,7 +203,7 @@ func decide(rows map[string]row, batch []move, hopes []bool) ([]groupcommit.Resu
 	for i, m := range batch {
 		r, exists := rows[m.id]
 		switch {
-		case m.kind == guardedMove && hopes != nil && hopes[i]:
+		case hopes != nil && hopes[i] && m.kind == guardedMove:
 			p.hoped, p.lines = append(p.hoped, m), append(p.lines, m)
 			p.events = append(p.events, events(row{id: m.id, request: m.request, total: m.total}, m)...)
 			results[i].Value.hoped = true

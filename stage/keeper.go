@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"cartwright/internal/lifecycle"
 )
 
 const (
@@ -81,7 +83,7 @@ func (k *keeper) run(ctx context.Context) {
 		}
 		k.log.Warn("process ended, starting it again", "process", k.name, "pause", pause, "error", err)
 		k.note(nil, err)
-		if !rest(ctx, pause) {
+		if !lifecycle.Pause(ctx, pause) {
 			return
 		}
 		k.mu.Lock()
@@ -148,17 +150,5 @@ func (k *keeper) whenUp(ctx context.Context) error {
 				return fault
 			}
 		}
-	}
-}
-
-// rest waits for d. It returns false when ctx ended first.
-func rest(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

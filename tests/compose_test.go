@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/testenv"
 )
 
@@ -150,7 +151,7 @@ func (c *composed) isSentAgain(keyed bool) (orders int) {
 		c.t.Errorf("with keys %v, a gateway died and %d of %d were told, want %d", keyed, told, len(crowd), want)
 	}
 	c.isBack("gateway", gateways[0])
-	pause(c.t.Context(), balancerNotices)
+	lifecycle.Pause(c.t.Context(), balancerNotices)
 	return len(crowd)
 }
 
@@ -170,7 +171,7 @@ func (c *composed) startsLate(ctx context.Context) {
 		}
 	}
 	c.docker(args...)
-	pause(ctx, lateBy)
+	lifecycle.Pause(ctx, lateBy)
 	for _, service := range composeServices {
 		for _, one := range c.containers(service) {
 			if one.healthy() {
@@ -251,7 +252,7 @@ func (c *composed) isSharedEvenly() {
 	testenv.Eventually(c.t, containerLimit, "three gateways are healthy", func() bool {
 		return len(c.containers("gateway")) == 3 && !slices.ContainsFunc(c.containers("gateway"), func(g container) bool { return !g.healthy() })
 	})
-	pause(c.t.Context(), balancerNotices)
+	lifecycle.Pause(c.t.Context(), balancerNotices)
 	before := c.served(route)
 	for range asked {
 		if a := c.must(http.MethodGet, "/v1/products/tea", "", nil); a.code != http.StatusOK {

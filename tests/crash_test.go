@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cartwright/internal/ids"
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/servers"
 	"cartwright/internal/testenv"
 )
@@ -47,7 +48,7 @@ func (s *shop) shoppingOver(ctx context.Context, over time.Duration, all []*shop
 		defer close(work)
 		for _, b := range all {
 			work <- b
-			pause(ctx, over/time.Duration(len(all)))
+			lifecycle.Pause(ctx, over/time.Duration(len(all)))
 		}
 	})
 	for range atOnce {
@@ -111,7 +112,7 @@ func TestKilledAndStoppedProcessesLoseNothing(t *testing.T) {
 		f.whenPlaced((i + 1) * crowd / 8)
 		f.kill(service, 0)
 		t.Logf("%s killed, %d orders placed", service, f.countOrders("placed"))
-		pause(ctx, time.Second) // it stays away for a while
+		lifecycle.Pause(ctx, time.Second) // it stays away for a while
 		f.start(service, 0)
 	}
 	wait()
@@ -148,7 +149,7 @@ func TestKilledServersLoseNothing(t *testing.T) {
 	crowd := crashCrowd(400, 2000)
 	f.product("tea", 100, int64(crowd))
 	all := f.crowd("c", crowd, "")
-	pause(ctx, registryPause)
+	lifecycle.Pause(ctx, registryPause)
 	wait := f.shopping(ctx, all)
 
 	f.whenPlaced(crowd / 8)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"cartwright/internal/ids"
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/testenv"
 )
 
@@ -52,7 +53,7 @@ var outages = []outage{
 // muteAndDrop lets a server do what it was asked, and nobody ever hears of it.
 func muteAndDrop(p *testenv.Proxy) {
 	p.Mute()
-	pause(context.Background(), 300*time.Millisecond) // long enough for a batch to be committed behind the silence
+	lifecycle.Pause(context.Background(), 300*time.Millisecond) // long enough for a batch to be committed behind the silence
 	p.Cut()
 	p.Heal()
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"cartwright/internal/ids"
+
+	"cartwright/internal/lifecycle"
 )
 
 const (
@@ -117,7 +119,7 @@ func (b *shopper) insist(ctx context.Context, path, key string, body any) (answe
 		if err != nil && !b.mayBreak {
 			return a, err
 		}
-		if !pause(ctx, askAgainAfter) {
+		if !lifecycle.Pause(ctx, askAgainAfter) {
 			return a, fmt.Errorf("%s for %s: no end of it: last %d %s", path, b.client, a.code, a.raw)
 		}
 	}
@@ -134,17 +136,6 @@ func (b *shopper) remember(a answer) error {
 	b.order = a.Order
 	b.accepted = b.accepted || a.code != http.StatusServiceUnavailable
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // checkOutAll lets all shoppers check out at the same time, and returns when all have an end.

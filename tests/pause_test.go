@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
 	"cartwright/internal/settings"
 	"cartwright/internal/testenv"
@@ -116,7 +117,7 @@ func TestAPausedQueueKeepsItsJobs(t *testing.T) {
 		f.awaitReady("checkoutmanager", i)
 	}
 	f.areAccepted(all[crowd/2:])
-	pause(t.Context(), pauseLasts)
+	lifecycle.Pause(t.Context(), pauseLasts)
 	waits(crowd)
 	for i := range replicas {
 		if said := f.readiness("checkoutmanager", i); !strings.Contains(said, "paused by ann since ") {
@@ -193,11 +194,11 @@ func TestAPauseUnderLoadLosesNothing(t *testing.T) {
 		f.pause(jobs.Cartmanager, "ann")
 		before := f.settledJobs()
 		testenv.Eventually(t, readyLimit, "what was in hand is done", func() (done bool) {
-			pause(ctx, quietFor)
+			lifecycle.Pause(ctx, quietFor)
 			done, before = f.settledJobs() == before, f.settledJobs()
 			return done
 		})
-		pause(ctx, pauseLasts)
+		lifecycle.Pause(ctx, pauseLasts)
 		if after := f.settledJobs(); after != before {
 			t.Errorf("%s jobs were done before and %s after", before, after)
 		}

@@ -13,6 +13,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"cartwright/internal/fault"
+
+	"cartwright/internal/lifecycle"
 )
 
 const (
@@ -264,7 +266,7 @@ func (c *Consumer) handle(ctx context.Context, m Message) error {
 			c.Delayed(ctx, m, err)
 			told = true
 		}
-		if !pause(ctx, wait/2+rand.N(wait)) {
+		if !lifecycle.Pause(ctx, wait/2+rand.N(wait)) {
 			return err
 		}
 		wait = min(2*wait, inHandPause)
@@ -315,7 +317,7 @@ func (c *Consumer) move(ctx context.Context, d amqp.Delivery, m Message, outcome
 	err := home(try)
 	if err != nil && ctx.Err() == nil {
 		c.Broker.Log.Warn("job stays in hand", "queue", c.Queue, "kind", m.Kind, "job_id", m.ID, "outcome", outcome, "error", err)
-		return !pause(ctx, settlePause)
+		return !lifecycle.Pause(ctx, settlePause)
 	}
 	if err == nil {
 		err = d.Ack(false)

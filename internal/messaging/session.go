@@ -13,6 +13,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"cartwright/internal/lifecycle"
 )
 
 const (
@@ -57,7 +59,7 @@ func (b Broker) sessions(ctx context.Context, name string, session func(context.
 			wait = reconnectFirst
 		}
 		b.Log.Warn("broker session ended", "connection", name, "error", err, "again_in_ms", wait.Milliseconds())
-		if !pause(ctx, wait/2+rand.N(wait)) {
+		if !lifecycle.Pause(ctx, wait/2+rand.N(wait)) {
 			return nil
 		}
 		wait = min(2*wait, reconnectMax)
@@ -115,18 +117,6 @@ func dial(network, addr string) (net.Conn, error) {
 		return nil, err
 	}
 	return newGatherConn(conn), nil
-}
-
-// pause waits, and tells whether the wait ended by itself.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // ended makes an error of what a connection or channel said when it closed.

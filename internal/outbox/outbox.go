@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cartwright/internal/ids"
+	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
 	"cartwright/internal/store"
 )
@@ -118,7 +119,7 @@ func (r Relay) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := r.holding(ctx, func(conn *sql.Conn) error { return r.relay(ctx, conn) }); err != nil {
 			r.Log.WarnContext(ctx, "events wait", "database", r.Database, "error", err)
-			sleep(ctx, failPause)
+			lifecycle.Pause(ctx, failPause)
 		}
 	}
 	return nil
@@ -137,7 +138,7 @@ func (r Relay) relay(ctx context.Context, conn *sql.Conn) error {
 		case ending:
 			return nil
 		default:
-			sleep(ctx, idlePause)
+			lifecycle.Pause(ctx, idlePause)
 		}
 	}
 }
@@ -204,14 +205,4 @@ func (r Relay) cloudEvent(e Saved) (messaging.Event, error) {
 		Data            json.RawMessage `json:"data"`
 	}{"1.0", e.ID, r.Source, e.Type, e.Subject, e.Time.UTC().Format(time.RFC3339Nano), e.Sequence, "application/json", e.Data})
 	return messaging.Event{ID: e.ID, Type: e.Type, Time: e.Time, Body: body}, err
-}
-
-// sleep waits, or returns earlier when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
