@@ -16,7 +16,7 @@ func benchmark(out io.Writer, st *stage.Stage) func(context.Context, []string) e
 		if len(args) > 0 && args[0] == "floor" { // whose processes are as Go makes them
 			return bench.Command{Out: out, Err: os.Stderr}.Run(ctx, args)
 		}
-		easeCollector()
+		easeCollector(ctx)
 		if _, chosen := os.LookupEnv("GOMAXPROCS"); !chosen {
 			runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2)) // as the shop's processes do, which need the rest
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strings"
 	"text/tabwriter"
 
@@ -23,6 +22,7 @@ import (
 	"cartwright/internal/settings"
 	"cartwright/inventory"
 	"cartwright/payments"
+	"cartwright/stage"
 	"cartwright/verify"
 )
 
@@ -57,12 +57,25 @@ func prepared[S any](name string, s *S, run func(context.Context, *slog.Logger, 
 		return nil, err
 	}
 	return func(ctx context.Context) error {
-		easeCollector()
+		easeCollector(ctx)
+		if err := workInBatches(); err != nil {
+			log.Warn("works on, and may do less", "error", err)
+		}
 		log.Info("starting")
 		err := run(ctx, log, *s)
 		log.Info("stopped", "error", err)
 		return err
 	}, nil
+}
+
+// supervise makes the command that keeps a shop's processes, all of them batch work: its servers too.
+func supervise(st *stage.Stage) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		if err := workInBatches(); err != nil {
+			fmt.Fprintln(os.Stderr, "cartwright: works on, and may do less:", err)
+		}
+		return st.Supervise(ctx, args)
+	}
 }
 
 // withOwnBroker gives a service the broker account that is its own, where CARTWRIGHT_<SERVICE>_AMQP_URL
@@ -86,17 +99,6 @@ func withOwnBroker(environ []string, service string) []string {
 		return environ
 	}
 	return append(others, found...)
-}
-
-// garbagePercent lets a heap of a few megabytes grow to a few times its size before it is
-// collected. By Go's default, such small heaps are collected dozens of times a second under load.
-const garbagePercent = 400
-
-// easeCollector leaves the choice to GOGC, where that is set.
-func easeCollector() {
-	if _, chosen := os.LookupEnv("GOGC"); !chosen {
-		debug.SetGCPercent(garbagePercent)
-	}
 }
 
 // task makes the command of something that ends by itself and prints.

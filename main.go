@@ -56,7 +56,7 @@ func commands(out io.Writer) ([]command, error) {
 		{"logs", "shows a service's log", st.Logs},
 		{"env", "prints the shop's addresses and keys as export lines", st.Env},
 		{"reset", "deletes the shop's data, after asking", st.Reset},
-		{"supervise", "keeps the shop's processes running; up starts it", st.Supervise},
+		{"supervise", "keeps the shop's processes running; up starts it", supervise(st)},
 		{"servers", "runs a command beside private MariaDB and RabbitMQ servers", st.Servers},
 		{"healthcheck", "tells whether a service in this container is ready", st.Healthcheck},
 	}, nil

@@ -124,18 +124,18 @@ func (c Command) report(ctx context.Context, s scenario, o options) (*Report, er
 	}
 	defer b.close()
 	b.report.Scenario, b.report.Does, b.report.Command = s.name, s.does, o.command(s)
-	if err := s.run(ctx, b); err != nil {
-		return nil, err
-	}
-	if err := b.audit(ctx); err != nil {
-		return nil, err
+	measure := func(ctx context.Context) error {
+		if err := s.run(ctx, b); err != nil {
+			return err
+		}
+		return b.audit(ctx)
 	}
 	if o.floor {
-		if err := b.compareWithFloor(ctx); err != nil {
-			return nil, err
-		}
+		err = b.besideFloor(ctx, measure)
+	} else {
+		err = measure(ctx)
 	}
-	return b.report, nil
+	return b.report, err
 }
 
 const helpHead = `Usage: cartwright bench [scenario] [flags]

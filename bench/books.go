@@ -191,7 +191,7 @@ func (b *bench) compareCharges(ctx context.Context, books *Books) error {
 		SELECT SUM(charges - 1)
 		FROM  (SELECT   COUNT(*) AS charges
 		       FROM     {checkouts}.orders o
-		       JOIN     {payments}.payments p ON p.payment_id = o.order_id AND p.state = 'charged'
+		       JOIN     {payments}.payments p ON p.payment_id = o.checkout_id AND p.state = 'charged'
 		       WHERE    o.client_id LIKE ?
 		       GROUP BY o.client_id
 		       HAVING   COUNT(*) > 1) of_one_client`), b.run+"-c%").Scan(&twice)
@@ -204,7 +204,7 @@ func (b *bench) compareStock(ctx context.Context, books *Books) error {
 	bought, err := b.units(ctx, `
 		SELECT   l.product_id, SUM(l.quantity)
 		FROM     {checkouts}.orders o
-		JOIN     {checkouts}.order_lines l ON l.order_id = o.order_id
+		JOIN     {checkouts}.order_lines l ON l.checkout_id = o.checkout_id
 		WHERE    o.client_id LIKE ? AND o.state = 'placed'
 		GROUP BY l.product_id`, b.run+"-c%")
 	if err != nil {

@@ -18,7 +18,7 @@ func documentFlag(arg string) bool {
 
 const documentUsage = "want --document page.md [--small] (see cartwright bench --help)"
 
-// runDocument runs all scenarios and writes the page, with its plots in a folder of the page's
+// runDocument runs all scenarios, beside the floor those that can be, and writes the page, with its plots in a folder of the page's
 // name beside it. Nothing is written when one of them cannot be run.
 func (c Command) runDocument(ctx context.Context, args []string) error {
 	_, page, joined := strings.Cut(args[0], "=")
@@ -36,6 +36,7 @@ func (c Command) runDocument(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
+		o.floor = s.takes("floor")
 		fmt.Fprintf(c.Err, "%s: %s\n", s.name, s.does)
 		r, err := c.report(ctx, s, o)
 		if err != nil {

@@ -3,10 +3,10 @@ package bench
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"cartwright/internal/store"
 )
@@ -33,12 +33,16 @@ func growth(ctx context.Context, b *bench) error {
 // stepRows is how many orders one transaction puts in: it must end well within the time of one.
 const stepRows = 10_000
 
+// historyAge is how long ago the first of them began.
+const historyAge = 30 * 24 * time.Hour
+
 // grow puts finished orders into the databases, with all that belongs to them. Each step is one
 // transaction over all databases, in which received equals sold, so that every balance holds after
 // each. Payments are those of a provider called bench, of whose books nobody knows.
 //
-// The orders have IDs spread evenly like those that follow from idempotency keys, and go in in
-// their order: that is quick, and leaves pages as full as they get.
+// Their checkouts have IDs of a past month, one a millisecond, and go in in that order, as they would
+// have. The orders' own IDs are spread evenly like those that follow from idempotency keys, yet go in
+// in their order too: that is quick, and leaves pages as full as they get.
 func (b *bench) grow(ctx context.Context) error {
 	admin, err := store.Open(b.set.AdminDSN, "", 1, store.Unhurried)
 	if err != nil {
@@ -46,16 +50,17 @@ func (b *bench) grow(ctx context.Context) error {
 	}
 	defer admin.Close()
 	tag := make([]byte, 4)
-	rand.Read(tag) //nolint:errcheck // it never fails
-	text := hex.EncodeToString(tag)
-	middle := "-" + text[:4] + "-8" + text[4:7] + "-8" + text[5:8] + "-"
+	rand.Read(tag)                  //nolint:errcheck // it never fails
+	text := hex.EncodeToString(tag) // tells two histories apart
+	middle := text[:3] + "-8" + text[3:6] + "-"
+	born := time.Now().Add(-historyAge).UnixMilli()
 	var done atomic.Int64
 	stop := b.progress.follow("history", b.rows, func() int { return int(done.Load()) })
 	defer stop()
 	for first := 0; first < b.rows; first += stepRows {
 		count := min(stepRows, b.rows-first)
-		err := store.InTx(ctx, admin, func(ctx context.Context, tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, "SET @first = ?, @count = ?, @all = ?, @middle = ?, @run = ?", first, count, b.rows, middle, b.run); err != nil {
+		err := store.InTx(ctx, admin, func(ctx context.Context, tx *store.Tx) error {
+			if _, err := tx.ExecContext(ctx, "SET @first = ?, @count = ?, @all = ?, @tag = ?, @born = ?, @run = ?", first, count, b.rows, middle, born, b.run); err != nil {
 				return err
 			}
 			for _, statement := range historyStatements {

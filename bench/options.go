@@ -173,7 +173,7 @@ func (c Command) scenarioHelp(s scenario) {
 		fmt.Fprintf(c.Out, "  --%-14s %s (%s)\n", "limit", "the p99 that must not be passed", s.defaults.limit)
 	}
 	if s.takes("floor") {
-		fmt.Fprintf(c.Out, "  --%-14s %s\n", "floor", "measures the floor too, on the same servers right afterwards, and tells the ratio")
+		fmt.Fprintf(c.Out, "  --%-14s %s\n", "floor", "measures the floor too, on the same servers right before and after, and tells the ratio")
 	}
 	fmt.Fprintf(c.Out, "  --%-14s %s\n", "small", "a run of a few seconds, to see that all of it works; its figures say nothing")
 	fmt.Fprintf(c.Out, "  --%-14s %s\n", "json", "the report as JSON")

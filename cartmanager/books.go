@@ -50,8 +50,7 @@ type jobChange struct {
 	id          string
 	fingerprint [32]byte
 	job         jobs.Job
-	left        stock // of the product, for jobs that put something in
-	refused     error // found out beforehand: there is no such product
+	offer       offer // of the product, for jobs that put something in
 }
 
 func (j *jobChange) touches() subject {
@@ -65,7 +64,7 @@ func (j *jobChange) decide(b *books) (outcome, error) {
 		}
 		return outcome{replayed: true}, before.err
 	}
-	err := j.refused
+	err := j.offer.refused
 	if err == nil {
 		err = j.apply(b.carts[j.job.GetClientId()])
 	}
@@ -76,10 +75,10 @@ func (j *jobChange) decide(b *books) (outcome, error) {
 func (j *jobChange) apply(c *cart) error {
 	switch job := j.job.(type) {
 	case *jobspb.AddToCart:
-		return c.add(job.GetProductId(), job.GetQuantity(), j.left)
+		return c.add(job.GetProductId(), job.GetQuantity(), j.offer.left)
 	case *jobspb.SetCartLine:
 		if job.GetQuantity() > 0 {
-			return c.set(job.GetProductId(), job.GetQuantity(), j.left)
+			return c.set(job.GetProductId(), job.GetQuantity(), j.offer.left)
 		}
 		c.remove(job.GetProductId())
 	case *jobspb.RemoveCartLine:
@@ -91,7 +90,10 @@ func (j *jobChange) apply(c *cart) error {
 }
 
 // hold names a checkout's hold on a client's cart.
-type hold struct{ checkout, client string }
+type hold struct {
+	checkout, client string
+	order            string // of a thaw, which tells of it
+}
 
 func (h hold) touches() subject { return subject{client: h.client, checkout: h.checkout} }
 
@@ -148,6 +150,7 @@ func (t *thawChange) decide(b *books) (outcome, error) {
 func cartThawed(h hold) outbox.Event {
 	return outbox.Event{Type: "cart.thawed", Subject: h.client, Data: struct {
 		ClientID   string `json:"clientId"`
+		OrderID    string `json:"orderId"`
 		CheckoutID string `json:"checkoutId"`
-	}{h.client, h.checkout}}
+	}{h.client, h.order, h.checkout}}
 }

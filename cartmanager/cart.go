@@ -14,6 +14,7 @@ type cart struct {
 	version int64           // grows with every change; 0 for a cart that never had anything in it
 	lines   map[string]line // by product
 	touched map[string]bool // products whose lines may differ from what was read
+	isNew   bool            // it has no row yet
 }
 
 // line is a product in a cart.

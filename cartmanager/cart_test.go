@@ -6,10 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/groupcommit"
+	"cartwright/internal/ids"
+	"cartwright/internal/testenv"
 	"cartwright/jobs"
+	"cartwright/proto/jobspb"
+	schema "cartwright/sql"
 )
 
 func TestACartHasRoomForSoManyProducts(t *testing.T) {
@@ -61,7 +67,7 @@ func newShopper() *shopper {
 // job does a job twice: the second answer is the first one again.
 func (s *shopper) job(t *rapid.T, job jobs.Job, left int64) error {
 	s.jobs++
-	ch := &jobChange{id: fmt.Sprint("job-", s.jobs), job: job, left: stock{available: left}}
+	ch := &jobChange{id: fmt.Sprint("job-", s.jobs), job: job, offer: offer{left: stock{available: left}}}
 	_, err := ch.decide(s.books)
 	again, errAgain := ch.decide(s.books)
 	if !again.replayed || fmt.Sprint(err) != fmt.Sprint(errAgain) {
@@ -97,7 +103,7 @@ func (s *shopper) set(t *rapid.T) {
 }
 
 func (s *shopper) freeze(t *rapid.T) {
-	h := hold{checkouts.Draw(t, "checkout"), client}
+	h := hold{checkout: checkouts.Draw(t, "checkout"), client: client}
 	offers := map[string]*product{}
 	for _, p := range []string{"tea", "cup", "book"} {
 		offers[p] = &product{id: p, name: p, price: 1, currency: "EUR", active: true}
@@ -126,7 +132,7 @@ func (s *shopper) freeze(t *rapid.T) {
 }
 
 func (s *shopper) thaw(t *rapid.T) {
-	h := hold{checkouts.Draw(t, "checkout"), client}
+	h := hold{checkout: checkouts.Draw(t, "checkout"), client: client}
 	if _, err := (&thawChange{h}).decide(s.books); err != nil {
 		t.Fatal(err)
 	}
@@ -158,4 +164,32 @@ func TestWhateverHappensToACartItAddsUp(t *testing.T) {
 		s := newShopper()
 		t.Repeat(map[string]func(*rapid.T){"add": s.add, "set": s.set, "freeze": s.freeze, "thaw": s.thaw, "": s.agree})
 	})
+}
+
+// Changes wait for the database twice, to look and to save, also those of a cart that is new.
+func TestChangesOfCartsAreTwoRoundTrips(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	testenv.Database(t, namespace, schema.Carts)
+	db, proxy := testenv.OpenProxied(t, namespace+schema.Carts)
+	c := newCarts(db, nil, groupcommit.NewMetrics(prometheus.NewRegistry()))
+	takes := &freezeChange{hold{checkout: ids.New(), client: "ann"}, map[string]*product{"tea": {id: "tea", name: "Tea", price: 150, currency: "EUR", active: true}}, 1}
+	for n, batch := range [][]change{
+		{adds("ann", "tea"), adds("bob", "tea")},
+		{adds("ann", "tea"), adds("cyd", "tea")},
+		{takes, adds("bob", "tea")},
+	} {
+		before := proxy.Trips()
+		results, err := c.commit(t.Context(), batch)
+		if err != nil || results[0].Err != nil || results[1].Err != nil {
+			t.Fatalf("batch %d: %v, %v", n, results, err)
+		}
+		if trips := proxy.Trips() - before; trips != 2 {
+			t.Errorf("batch %d: %d round trips", n, trips)
+		}
+	}
+}
+
+func adds(client, product string) *jobChange {
+	return &jobChange{id: ids.New(), job: &jobspb.AddToCart{ClientId: client, ProductId: product, Quantity: 1}, offer: offer{left: stock{infinite: true}}}
 }

@@ -97,7 +97,7 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 	sizes := groupcommit.NewMetrics(reg)
 	broker := messaging.Broker{URL: s.Broker.URL, Service: name, Topology: jobs.Topology(s.Broker.Namespace), Keys: keys, Log: log, Metrics: messaging.NewMetrics(reg)}
 	publisher, mover := messaging.NewPublisher(broker, name), messaging.NewPublisher(broker, name+".moves")
-	shop := newShop(broker, catalogue, inventory, sizes)
+	shop := newShop(catalogue, inventory, sizes)
 	carts := newCarts(db, shop, sizes)
 	defer carts.wait()
 	w := &worker{carts: carts, answers: jobs.NewAnswers(publisher), log: log}
@@ -118,7 +118,6 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
 		lifecycle.Part{Name: "mover", Run: mover.Run},
 		lifecycle.Part{Name: "relay", Run: relay.Run},
-		lifecycle.Part{Name: "price list", Run: shop.list.Run},
 		lifecycle.Part{Name: "pruner", Run: pruner{db, log}.run},
 		lifecycle.Part{Name: "gRPC server", Run: questions.Run},
 		lifecycle.Part{Name: "consumer", Run: gate.Run})

@@ -61,7 +61,7 @@ func (c *Carts) wait() {
 func (c *Carts) commit(ctx context.Context, batch []change) ([]groupcommit.Result[outcome], error) {
 	var results []groupcommit.Result[outcome]
 	look := false
-	err := store.InTx(ctx, c.db, func(ctx context.Context, tx *sql.Tx) error {
+	err := store.InTx(ctx, c.db, func(ctx context.Context, tx *store.Tx) error {
 		b, err := load(ctx, tx, batch, look)
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func (c *Carts) perform(ctx context.Context, id string, job jobs.Job) (replayed 
 		return false, fmt.Errorf("job %s: %w", id, err)
 	}
 	if product := jobs.PutsIn(job); product != "" {
-		if ch.left, ch.refused, err = c.shop.offer(ctx, product); err != nil {
+		if ch.offer, err = c.shop.offers.Do(ctx, product); err != nil { // the freeze looks again
 			return false, fmt.Errorf("product %s: %w", product, err)
 		}
 	}
@@ -149,7 +149,7 @@ func (c *Carts) freezeOnce(ctx context.Context, holds []hold) []groupcommit.Resu
 		clients[i], checkouts[i] = h.client, h.checkout
 	}
 	views := c.views.DoAll(ctx, clients)
-	offers, lookErr := c.shop.offers(ctx, productsIn(views))
+	offers, lookErr := c.shop.pricesOf(ctx, productsIn(views))
 	var heard map[string]bool
 	if lookErr != nil { // a freeze that is asked for once more needs no prices
 		heard, _ = c.heardOf(ctx, checkouts) //nolint:errcheck // then all of them are asked for again

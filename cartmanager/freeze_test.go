@@ -15,7 +15,6 @@ import (
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
-	"cartwright/internal/messaging"
 	"cartwright/internal/outbox"
 	"cartwright/internal/testenv"
 	"cartwright/jobs"
@@ -42,7 +41,7 @@ func setTable(t testing.TB) *table {
 // replica makes another process' view of the same carts.
 func (tb *table) replica() *Carts {
 	sizes := groupcommit.NewMetrics(prometheus.NewRegistry())
-	c := newCarts(tb.db, newShop(messaging.Broker{}, dial(tb.t, tb.goods.addr), dial(tb.t, tb.goods.addr), sizes), sizes)
+	c := newCarts(tb.db, newShop(dial(tb.t, tb.goods.addr), dial(tb.t, tb.goods.addr), sizes), sizes)
 	tb.t.Cleanup(c.wait)
 	return c
 }
@@ -69,7 +68,7 @@ func (tb *table) has(client, want string) {
 // froze checks what a freeze gives: "2 tea at 450 EUR, …".
 func (tb *table) froze(checkout, client, want string) {
 	tb.t.Helper()
-	lines, err := freezeOne(tb.t.Context(), tb.Carts, hold{checkout, client})
+	lines, err := freezeOne(tb.t.Context(), tb.Carts, hold{checkout: checkout, client: client})
 	if err != nil {
 		tb.t.Fatal(err)
 	}
@@ -121,7 +120,7 @@ func (tb *table) must(err error) {
 }
 
 func (tb *table) tryFreeze(checkout, client string) error {
-	_, err := freezeOne(tb.t.Context(), tb.Carts, hold{checkout, client})
+	_, err := freezeOne(tb.t.Context(), tb.Carts, hold{checkout: checkout, client: client})
 	return err
 }
 
@@ -156,7 +155,7 @@ func TestAThawMergesWithWhatWasAddedMeanwhile(t *testing.T) {
 	tb.put("ann", "cup", 1)
 	tb.put("ann", "tea", 3)
 	for range 2 {
-		tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
+		tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann", "o-1"}))
 		tb.has("ann", "1 cup, 5 tea")
 	}
 	if frozen, events := tb.rows("freezes WHERE contents <> '[]'"), tb.told("cart.thawed", "ann"); frozen != 0 || events != 1 {
@@ -182,7 +181,7 @@ func TestAThawThatComesFirstRefusesTheFreeze(t *testing.T) {
 	t.Parallel()
 	tb := setTable(t)
 	tb.put("ann", "tea", 2)
-	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
+	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann", "o-1"}))
 	tb.refuses(tb.tryFreeze("order-1", "ann"), fault.Refused, "checkout_undone")
 	tb.has("ann", "2 tea")
 	if n := tb.told("", ""); n != 0 {
@@ -224,11 +223,11 @@ func TestACheckoutBelongsToOneClient(t *testing.T) {
 	tb.put("ann", "tea", 1)
 	tb.put("eve", "tea", 1)
 	tb.froze("order-1", "ann", "1 tea (Green tea) at 450 EUR")
-	for _, err := range []error{tb.tryFreeze("order-1", "eve"), thawOne(t.Context(), tb.Carts, hold{"order-1", "eve"})} {
+	for _, err := range []error{tb.tryFreeze("order-1", "eve"), thawOne(t.Context(), tb.Carts, hold{"order-1", "eve", "o-1"})} {
 		tb.refuses(err, fault.Mismatch, "checkout_mismatch")
 	}
 	tb.has("eve", "1 tea")
-	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
+	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann", "o-1"}))
 	tb.has("ann", "1 tea")
 }
 
@@ -270,7 +269,7 @@ func TestAMergedCartMayBeTooLongToBuy(t *testing.T) {
 	tb.put("ann", "book", jobs.QuantityMax)
 	tb.froze("order-1", "ann", "10000 book (A book) at 2000 EUR")
 	tb.put("ann", "book", 1)
-	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann"}))
+	tb.must(thawOne(t.Context(), tb.Carts, hold{"order-1", "ann", "o-1"}))
 	tb.has("ann", "10001 book")
 	tb.refuses(tb.tryFreeze("order-2", "ann"), fault.Refused, "line_full")
 	_, err := tb.perform(t.Context(), ids.New(), set("ann", "book", 10))
@@ -291,7 +290,7 @@ func TestNothingIsLostBetweenTwoReplicas(t *testing.T) {
 		shoppers.Go(func() {
 			client, ctx := fmt.Sprint("client-", i%4), t.Context()
 			for round := range 6 {
-				h, job := hold{fmt.Sprintf("order-%d-%d", i, round), client}, ids.New()
+				h, job := hold{checkout: fmt.Sprintf("order-%d-%d", i, round), client: client}, ids.New()
 				bought := map[string]int64{}
 				twice(replicas, func(c *Carts) {
 					_, err := c.perform(ctx, job, add(client, "book", 1))
@@ -356,9 +355,10 @@ func TestABatchAnswersForEachItem(t *testing.T) {
 	if got := strings.Join(codes, " "); got != " empty_cart invalid_fieldcheckout_id invalid_fieldclient_id" {
 		t.Errorf("faults %q", got)
 	}
-	thaws, err := s.ThawBatch(t.Context(), &cartpb.ThawBatchRequest{Requests: []*cartpb.ThawRequest{{CheckoutId: "order-2", ClientId: "bob"}, {CheckoutId: "order-1", ClientId: "ann"}}})
+	thaws, err := s.ThawBatch(t.Context(), &cartpb.ThawBatchRequest{Requests: []*cartpb.ThawRequest{
+		{CheckoutId: "order-2", ClientId: "bob"}, {CheckoutId: "order-1", ClientId: "ann", OrderId: "o-1"}, {CheckoutId: "order-3", ClientId: "ann", OrderId: "no ID"}}})
 	tb.must(err)
-	if thaws.GetResults()[0].GetFault() != nil || thaws.GetResults()[1].GetFault() != nil {
+	if r := thaws.GetResults(); r[0].GetFault() != nil || r[1].GetFault() != nil || r[2].GetFault().GetField() != "order_id" {
 		t.Errorf("thawed %v", thaws)
 	}
 	tb.has("ann", "1 tea")

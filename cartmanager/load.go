@@ -19,7 +19,7 @@ import (
 // load locks the carts that a batch touches and reads everything that its changes decide on; what
 // is most likely new, only when told to look. The row of a cart is the lock of all that belongs to
 // its client: lines, freezes and jobs.
-func load(ctx context.Context, tx *sql.Tx, batch []change, look bool) (*books, error) {
+func load(ctx context.Context, tx *store.Tx, batch []change, look bool) (*books, error) {
 	clients, checkouts, jobIDs := subjects(batch, look)
 	b := &books{now: time.Now().UTC(), carts: map[string]*cart{}, freezes: map[string]*freeze{}, done: map[string]*doneJob{}}
 	for _, ch := range batch {
@@ -27,17 +27,15 @@ func load(ctx context.Context, tx *sql.Tx, batch []change, look bool) (*books, e
 			b.freezes[id] = &freeze{}
 		}
 	}
-	if err := lockCarts(ctx, tx, b, clients); err != nil {
-		return nil, fmt.Errorf("carts: %w", err)
+	questions := []store.Question{b.cartsOf(clients), b.linesOf(clients)}
+	if len(checkouts) > 0 {
+		questions = append(questions, b.freezesOf(checkouts))
 	}
-	if err := loadLines(ctx, tx, b, clients); err != nil {
-		return nil, fmt.Errorf("cart lines: %w", err)
+	if len(jobIDs) > 0 {
+		questions = append(questions, b.doneOf(jobIDs))
 	}
-	if err := loadFreezes(ctx, tx, b, checkouts); err != nil {
-		return nil, fmt.Errorf("freezes: %w", err)
-	}
-	if err := loadDone(ctx, tx, b, jobIDs); err != nil {
-		return nil, fmt.Errorf("processed jobs: %w", err)
+	if err := tx.Read(ctx, questions...); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
@@ -59,84 +57,47 @@ func subjects(batch []change, all bool) (clients, checkouts, jobIDs []string) {
 	return slices.Sorted(maps.Keys(c)), slices.Sorted(maps.Keys(f)), slices.Sorted(maps.Keys(j))
 }
 
-// lockCarts locks the rows of the carts, and makes those that do not exist yet.
-func lockCarts(ctx context.Context, tx *sql.Tx, b *books, clients []string) error {
-	rows, err := tx.QueryContext(ctx, `
+// cartsOf locks the rows of the carts. One that does not exist is made when all is saved: should
+// another process make it until then, its key is taken, and everything is looked at again.
+func (b *books) cartsOf(clients []string) store.Question {
+	for _, client := range clients {
+		b.carts[client] = newCart(0)
+		b.carts[client].isNew = true
+	}
+	return store.Question{What: "carts", Query: `
 		SELECT   client_id, version
 		FROM     carts
-		WHERE    client_id IN `+store.In(len(clients))+`
+		WHERE    client_id IN ` + store.In(len(clients)) + `
 		ORDER BY client_id
-		FOR UPDATE`, store.Args(clients)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+		FOR UPDATE`, Args: store.Args(clients), Each: func(rows *sql.Rows) error {
 		var client string
 		var version int64
-		if err := rows.Scan(&client, &version); err != nil {
-			return err
-		}
+		err := rows.Scan(&client, &version)
 		b.carts[client] = newCart(version)
-	}
-	if err := rows.Err(); err != nil {
 		return err
-	}
-	return makeCarts(ctx, tx, b, clients)
+	}}
 }
 
-// makeCarts adds the rows that are missing. One that another process has added a moment ago is
-// found by a second look.
-func makeCarts(ctx context.Context, tx *sql.Tx, b *books, clients []string) error {
-	var args []any
-	for _, client := range clients {
-		if b.carts[client] == nil {
-			b.carts[client] = newCart(0)
-			args = append(args, client, b.now)
-		}
-	}
-	if len(args) == 0 {
-		return nil
-	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO carts (client_id, version, updated_at)
-		VALUES `+store.Tuples(len(args)/2, "(?, 0, ?)"), args...)
-	return raced(err)
-}
-
-func loadLines(ctx context.Context, tx *sql.Tx, b *books, clients []string) error {
-	rows, err := tx.QueryContext(ctx, `
+func (b *books) linesOf(clients []string) store.Question {
+	return store.Question{What: "cart lines", Query: `
 		SELECT client_id, product_id, quantity, position
 		FROM   cart_lines
-		WHERE  client_id IN `+store.In(len(clients)), store.Args(clients)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+		WHERE  client_id IN ` + store.In(len(clients)), Args: store.Args(clients), Each: func(rows *sql.Rows) error {
 		var client string
 		var l line
 		if err := rows.Scan(&client, &l.product, &l.quantity, &l.position); err != nil {
 			return err
 		}
 		b.carts[client].lines[l.product] = l
-	}
-	return rows.Err()
+		return nil
+	}}
 }
 
-func loadFreezes(ctx context.Context, tx *sql.Tx, b *books, checkouts []string) error {
-	if len(checkouts) == 0 {
-		return nil
-	}
-	rows, err := tx.QueryContext(ctx, `
+func (b *books) freezesOf(checkouts []string) store.Question {
+	return store.Question{What: "freezes", Query: `
 		SELECT checkout_id, client_id, state, contents
 		FROM   freezes
-		WHERE  checkout_id IN `+store.In(len(checkouts)), store.Args(checkouts)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+		WHERE  checkout_id IN ` + store.In(len(checkouts)), Args: store.Args(checkouts), Each: func(rows *sql.Rows) error {
 		var id, client string
 		var state freezeState
 		var contents []byte
@@ -148,23 +109,15 @@ func loadFreezes(ctx context.Context, tx *sql.Tx, b *books, checkouts []string) 
 		if err := json.Unmarshal(contents, &f.lines); err != nil {
 			return fmt.Errorf("contents of %s: %w", id, err)
 		}
-	}
-	return rows.Err()
+		return nil
+	}}
 }
 
-func loadDone(ctx context.Context, tx *sql.Tx, b *books, jobIDs []string) error {
-	if len(jobIDs) == 0 {
-		return nil
-	}
-	rows, err := tx.QueryContext(ctx, `
+func (b *books) doneOf(jobIDs []string) store.Question {
+	return store.Question{What: "processed jobs", Query: `
 		SELECT job_id, request_hash, fault
 		FROM   processed_jobs
-		WHERE  job_id IN `+store.In(len(jobIDs)), store.Args(jobIDs)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+		WHERE  job_id IN ` + store.In(len(jobIDs)), Args: store.Args(jobIDs), Each: func(rows *sql.Rows) error {
 		var id string
 		var fingerprint, why []byte
 		if err := rows.Scan(&id, &fingerprint, &why); err != nil {
@@ -173,8 +126,8 @@ func loadDone(ctx context.Context, tx *sql.Tx, b *books, jobIDs []string) error 
 		d := &doneJob{err: readFault(why)}
 		copy(d.fingerprint[:], fingerprint)
 		b.done[id] = d
-	}
-	return rows.Err()
+		return nil
+	}}
 }
 
 // readFault reads a job's stored refusal; nil when it was a success.

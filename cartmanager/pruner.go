@@ -36,12 +36,14 @@ func (p pruner) run(ctx context.Context) error {
 	}
 }
 
+const pruneStatement = "DELETE FROM processed_jobs WHERE done_at < ? ORDER BY done_at LIMIT ?"
+
 // prune deletes the answers from before a moment, step by step.
 func (p pruner) prune(ctx context.Context, before time.Time) error {
 	for ctx.Err() == nil {
 		var gone int64
-		err := store.InTx(ctx, p.db, func(ctx context.Context, tx *sql.Tx) (err error) {
-			gone, err = store.Matched(tx.ExecContext(ctx, "DELETE FROM processed_jobs WHERE done_at < ? ORDER BY done_at LIMIT ?", before, pruneStep))
+		err := store.InTx(ctx, p.db, func(ctx context.Context, tx *store.Tx) (err error) {
+			gone, err = store.Matched(tx.ExecContext(ctx, pruneStatement, before, pruneStep))
 			return err
 		})
 		if err != nil || gone < pruneStep {

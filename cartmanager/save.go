@@ -2,7 +2,6 @@ package cartmanager
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -21,10 +20,10 @@ const rowsMax = 1000
 
 // save writes what a batch has changed: each table at most once, with its rows in the order of
 // their keys.
-func save(ctx context.Context, tx *sql.Tx, b *books) error {
+func save(ctx context.Context, tx *store.Tx, b *books) error {
 	writers := []struct {
 		what  string
-		write func(context.Context, *sql.Tx, *books) error
+		write func(context.Context, *store.Tx, *books) error
 	}{
 		{"carts", saveCarts},
 		{"cart lines", saveLines},
@@ -41,9 +40,9 @@ func save(ctx context.Context, tx *sql.Tx, b *books) error {
 }
 
 // insert writes rows, a bounded number at a time. then is what follows the values.
-func insert(ctx context.Context, tx *sql.Tx, into, tuple, then string, rows [][]any) error {
+func insert(ctx context.Context, tx *store.Tx, into, tuple, then string, rows [][]any) error {
 	for some := range slices.Chunk(rows, rowsMax) {
-		_, err := tx.ExecContext(ctx, "INSERT INTO "+into+" VALUES "+store.Tuples(len(some), tuple)+then, slices.Concat(some...)...)
+		err := tx.Write(ctx, "INSERT INTO "+into+" VALUES "+store.Tuples(len(some), tuple)+then, slices.Concat(some...)...)
 		if err != nil {
 			return raced(err)
 		}
@@ -51,18 +50,28 @@ func insert(ctx context.Context, tx *sql.Tx, into, tuple, then string, rows [][]
 	return nil
 }
 
-func saveCarts(ctx context.Context, tx *sql.Tx, b *books) error {
-	var rows [][]any
+// saveCarts adds the new ones, also one in which nothing has changed: that nobody else could add it
+// meanwhile is what says that it was as empty as it was taken for.
+func saveCarts(ctx context.Context, tx *store.Tx, b *books) error {
+	var added, changed [][]any
 	for _, client := range slices.Sorted(maps.Keys(b.carts)) {
-		if c := b.carts[client]; len(c.touched) > 0 {
-			rows = append(rows, []any{client, c.version, b.now})
+		c := b.carts[client]
+		row := []any{client, c.version, b.now}
+		switch {
+		case c.isNew:
+			added = append(added, row)
+		case len(c.touched) > 0:
+			changed = append(changed, row)
 		}
 	}
+	if err := insert(ctx, tx, "carts (client_id, version, updated_at)", "(?, ?, ?)", "", added); err != nil {
+		return err
+	}
 	return insert(ctx, tx, "carts (client_id, version, updated_at)", "(?, ?, ?)",
-		" ON DUPLICATE KEY UPDATE version = VALUES(version), updated_at = VALUES(updated_at)", rows)
+		" ON DUPLICATE KEY UPDATE version = VALUES(version), updated_at = VALUES(updated_at)", changed)
 }
 
-func saveLines(ctx context.Context, tx *sql.Tx, b *books) error {
+func saveLines(ctx context.Context, tx *store.Tx, b *books) error {
 	var rows [][]any
 	for _, client := range slices.Sorted(maps.Keys(b.carts)) {
 		c := b.carts[client]
@@ -78,7 +87,7 @@ func saveLines(ctx context.Context, tx *sql.Tx, b *books) error {
 
 // deleteLines takes out what has left the carts. One range a client and no list of pairs, which
 // not every server looks up by its key.
-func deleteLines(ctx context.Context, tx *sql.Tx, b *books) error {
+func deleteLines(ctx context.Context, tx *store.Tx, b *books) error {
 	var ranges []string
 	var args []any
 	for _, client := range slices.Sorted(maps.Keys(b.carts)) {
@@ -92,8 +101,7 @@ func deleteLines(ctx context.Context, tx *sql.Tx, b *books) error {
 	if len(ranges) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, "DELETE FROM cart_lines WHERE "+strings.Join(ranges, " OR "), args...)
-	return err
+	return tx.Write(ctx, "DELETE FROM cart_lines WHERE "+strings.Join(ranges, " OR "), args...)
 }
 
 // gone lists the products that may have had a line and have none now.
@@ -108,7 +116,7 @@ func (c *cart) gone() (products []string) {
 
 // saveFreezes adds the new ones, which must not exist, and empties those that were thawed: there is
 // no other way on.
-func saveFreezes(ctx context.Context, tx *sql.Tx, b *books) error {
+func saveFreezes(ctx context.Context, tx *store.Tx, b *books) error {
 	var added [][]any
 	var emptied []string
 	for _, id := range slices.Sorted(maps.Keys(b.freezes)) {
@@ -130,12 +138,11 @@ func saveFreezes(ctx context.Context, tx *sql.Tx, b *books) error {
 	if len(emptied) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE freezes SET state = 'thawed', contents = '[]', updated_at = ? WHERE checkout_id IN "+store.In(len(emptied)),
+	return tx.Write(ctx, "UPDATE freezes SET state = 'thawed', contents = '[]', updated_at = ? WHERE checkout_id IN "+store.In(len(emptied)),
 		append([]any{b.now}, store.Args(emptied)...)...)
-	return err
 }
 
-func saveDone(ctx context.Context, tx *sql.Tx, b *books) error {
+func saveDone(ctx context.Context, tx *store.Tx, b *books) error {
 	var rows [][]any
 	for _, id := range slices.Sorted(maps.Keys(b.done)) {
 		d := b.done[id]

@@ -80,7 +80,8 @@ func (s *server) GetJob(ctx context.Context, req *cartpb.GetJobRequest) (*cartpb
 
 // FreezeBatch moves the lines of carts into checkouts.
 func (s *server) FreezeBatch(ctx context.Context, req *cartpb.FreezeBatchRequest) (*cartpb.FreezeBatchResponse, error) {
-	results, err := each(ctx, req.GetRequests(), s.carts.freeze, func(r groupcommit.Result[outcome]) *cartpb.FreezeResult {
+	name := func(r *cartpb.FreezeRequest) hold { return hold{checkout: r.GetCheckoutId(), client: r.GetClientId()} }
+	results, err := each(ctx, req.GetRequests(), name, s.carts.freeze, func(r groupcommit.Result[outcome]) *cartpb.FreezeResult {
 		return &cartpb.FreezeResult{Fault: fault.ToProto(r.Err), Lines: frozenToProto(r.Value.lines)}
 	})
 	return &cartpb.FreezeBatchResponse{Results: results}, err
@@ -88,7 +89,10 @@ func (s *server) FreezeBatch(ctx context.Context, req *cartpb.FreezeBatchRequest
 
 // ThawBatch puts the lines back.
 func (s *server) ThawBatch(ctx context.Context, req *cartpb.ThawBatchRequest) (*cartpb.BatchResponse, error) {
-	results, err := each(ctx, req.GetRequests(), s.carts.thaw, toResult)
+	name := func(r *cartpb.ThawRequest) hold {
+		return hold{checkout: r.GetCheckoutId(), client: r.GetClientId(), order: r.GetOrderId()}
+	}
+	results, err := each(ctx, req.GetRequests(), name, s.carts.thaw, toResult)
 	return &cartpb.BatchResponse{Results: results}, err
 }
 
@@ -96,14 +100,8 @@ func toResult(r groupcommit.Result[outcome]) *cartpb.Result {
 	return &cartpb.Result{Fault: fault.ToProto(r.Err)}
 }
 
-// held is a request about a checkout's hold on a cart.
-type held interface {
-	GetCheckoutId() string
-	GetClientId() string
-}
-
 // each does the valid items of a batch together and answers for each apart.
-func each[Req held, Res any](ctx context.Context, items []Req, do func(context.Context, []hold) []groupcommit.Result[outcome], answer func(groupcommit.Result[outcome]) Res) ([]Res, error) {
+func each[Req, Res any](ctx context.Context, items []Req, name func(Req) hold, do func(context.Context, []hold) []groupcommit.Result[outcome], answer func(groupcommit.Result[outcome]) Res) ([]Res, error) {
 	if len(items) == 0 || len(items) > batchMax {
 		return nil, fault.InvalidField("requests", "must have 1 to %d items", batchMax)
 	}
@@ -111,7 +109,7 @@ func each[Req held, Res any](ctx context.Context, items []Req, do func(context.C
 	var holds []hold
 	var of []int // whose hold each is
 	for i, item := range items {
-		h := hold{checkout: item.GetCheckoutId(), client: item.GetClientId()}
+		h := name(item)
 		if err := h.check(); err != nil {
 			results[i] = answer(groupcommit.Result[outcome]{Err: err})
 			continue
@@ -130,6 +128,8 @@ func (h hold) check() error {
 		return fault.InvalidField("checkout_id", ids.Shape)
 	case !ids.Valid(h.client):
 		return fault.InvalidField("client_id", ids.Shape)
+	case h.order != "" && !ids.Valid(h.order):
+		return fault.InvalidField("order_id", ids.Shape)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
-	"cartwright/internal/messaging"
 	"cartwright/pricelist"
 	"cartwright/proto/cataloguepb"
 	"cartwright/proto/inventorypb"
@@ -24,48 +23,76 @@ const (
 // shop asks the other services what is for sale and how much of it is left. Questions of many
 // callers travel in one call.
 type shop struct {
-	products *groupcommit.Group[[]string, pricelist.Products]
-	stock    *groupcommit.Group[[]string, map[string]stock]
-	list     *pricelist.List // of products, as they were a moment ago
+	catalogue pricelist.Loader
+	inventory inventorypb.InventoryClient
+	products  *groupcommit.Group[[]string, pricelist.Products] // for what is taken out of them
+	offers    *groupcommit.Group[string, offer]                // by product, for what is put into carts
 }
 
-func newShop(broker messaging.Broker, catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.Metrics) *shop {
-	ask, i := pricelist.From(cataloguepb.NewCatalogueClient(catalogue)), inventorypb.NewInventoryClient(inventory)
-	options := func(group string) groupcommit.Options[[]string] {
-		return groupcommit.Options[[]string]{
-			WeightMax: idsPerCall,
-			Weight:    func(ids []string) int { return len(ids) },
-			Timeout:   rpcTimeout,
-			Observe:   sizes.Of(group),
-		}
-	}
-	s := &shop{
-		products: groupcommit.New(func(ctx context.Context, batch [][]string) ([]groupcommit.Result[pricelist.Products], error) {
-			found, err := ask(ctx, unique(batch))
-			return toAll(found, len(batch)), err
-		}, options("products")),
-		stock: groupcommit.New(func(ctx context.Context, batch [][]string) ([]groupcommit.Result[map[string]stock], error) {
-			found, err := findStock(ctx, i, unique(batch))
-			return toAll(found, len(batch)), err
-		}, options("stock")),
-	}
-	s.list = pricelist.New(broker, name, s.products.Do)
+// offer is what there is to be had of one product. refused says why it cannot be bought at all.
+type offer struct {
+	left    stock
+	refused error
+}
+
+func newShop(catalogue, inventory grpc.ClientConnInterface, sizes *groupcommit.Metrics) *shop {
+	s := &shop{catalogue: pricelist.From(cataloguepb.NewCatalogueClient(catalogue)), inventory: inventorypb.NewInventoryClient(inventory)}
+	s.products = groupcommit.New(s.askCatalogue, groupcommit.Options[[]string]{
+		WeightMax: idsPerCall,
+		Weight:    func(ids []string) int { return len(ids) },
+		Timeout:   rpcTimeout,
+		Observe:   sizes.Of("products"),
+	})
+	s.offers = groupcommit.New(s.askBoth, groupcommit.Options[string]{Timeout: rpcTimeout, Observe: sizes.Of("offers")})
 	return s
 }
 
-func unique(batch [][]string) []string {
-	ids := slices.Concat(batch...)
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-// toAll gives every caller the same answers to read; each finds its own in it.
-func toAll[Out any](found Out, callers int) []groupcommit.Result[Out] {
-	results := make([]groupcommit.Result[Out], callers)
+// askCatalogue gives every caller the same answers to read; each finds its own in it.
+func (s *shop) askCatalogue(ctx context.Context, batch [][]string) ([]groupcommit.Result[pricelist.Products], error) {
+	found, err := s.catalogue(ctx, unique(slices.Concat(batch...)))
+	if err != nil {
+		return nil, err
+	}
+	results := make([]groupcommit.Result[pricelist.Products], len(batch))
 	for i := range results {
 		results[i].Value = found
 	}
-	return results
+	return results, nil
+}
+
+// askBoth looks products up at both services at once.
+func (s *shop) askBoth(ctx context.Context, products []string) ([]groupcommit.Result[offer], error) {
+	ids := unique(slices.Clone(products))
+	var known pricelist.Products
+	var stocks map[string]stock
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) { known, err = s.catalogue(ctx, ids); return err })
+	both.Go(func() (err error) { stocks, err = findStock(ctx, s.inventory, ids); return err })
+	if err := both.Wait(); err != nil {
+		return nil, err
+	}
+	results := make([]groupcommit.Result[offer], len(products))
+	for i, id := range products {
+		results[i].Value = offer{stocks[id], notOffered(id, known[id])}
+	}
+	return results, nil
+}
+
+// notOffered says why a product cannot be bought, or nil when it can.
+func notOffered(id string, p *cataloguepb.Product) error {
+	switch {
+	case p == nil:
+		return fault.New(fault.NotFound, "unknown_product", "there is no product %s", id).With("product", id)
+	case !p.GetActive():
+		return notForSale(id)
+	}
+	return nil
+}
+
+// unique sorts IDs in place and drops those that are there twice.
+func unique(ids []string) []string {
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 func asProduct(p *cataloguepb.Product) *product {
@@ -88,29 +115,9 @@ func findStock(ctx context.Context, c inventorypb.InventoryClient, ids []string)
 	return found, nil
 }
 
-// offer looks up one product at both services at once. refused says that it cannot be bought at
-// all; err that nobody could tell. The freeze looks again.
-func (s *shop) offer(ctx context.Context, id string) (left stock, refused, err error) {
-	var products pricelist.Products
-	var stocks map[string]stock
-	var both errgroup.Group
-	both.Go(func() (err error) { products, err = s.list.Find(ctx, []string{id}); return err })
-	both.Go(func() (err error) { stocks, err = s.stock.Do(ctx, []string{id}); return err })
-	if err := both.Wait(); err != nil {
-		return stock{}, nil, err
-	}
-	switch p := products[id]; {
-	case p == nil:
-		refused = fault.New(fault.NotFound, "unknown_product", "there is no product %s", id).With("product", id)
-	case !p.GetActive():
-		refused = notForSale(id)
-	}
-	return stocks[id], refused, nil
-}
-
-// offers looks up the products of carts as they are now: orders are made of them. Every ID that was
+// pricesOf looks up the products of carts as they are now: orders are made of them. Every ID that was
 // asked for is in the answer: nil for a product that the catalogue does not know.
-func (s *shop) offers(ctx context.Context, ids []string) (map[string]*product, error) {
+func (s *shop) pricesOf(ctx context.Context, ids []string) (map[string]*product, error) {
 	all := map[string]*product{}
 	for some := range slices.Chunk(ids, idsPerCall) {
 		found, err := s.products.Do(ctx, some)
@@ -125,7 +132,6 @@ func (s *shop) offers(ctx context.Context, ids []string) (map[string]*product, e
 }
 
 func (s *shop) wait() {
-	s.list.Close()
 	s.products.Wait()
-	s.stock.Wait()
+	s.offers.Wait()
 }

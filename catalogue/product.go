@@ -76,7 +76,7 @@ func pageOfProducts(ctx context.Context, q queries, after string, limit int) ([]
 		LIMIT    ?`, after, limit)
 }
 
-func lockProduct(ctx context.Context, tx *sql.Tx, id string) (*cataloguepb.Product, error) {
+func lockProduct(ctx context.Context, tx *store.Tx, id string) (*cataloguepb.Product, error) {
 	found, err := readProducts(ctx, tx, `
 		SELECT `+productColumns+`
 		FROM   products
@@ -109,7 +109,7 @@ func readProducts(ctx context.Context, q queries, query string, args ...any) ([]
 // would change.
 func (s *server) saveProduct(ctx context.Context, want *cataloguepb.Product) (*cataloguepb.Product, error) {
 	var saved *cataloguepb.Product
-	err := store.InTx(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+	err := store.InTx(ctx, s.db, func(ctx context.Context, tx *store.Tx) error {
 		old, err := lockProduct(ctx, tx, want.GetProductId())
 		if err != nil {
 			return err
@@ -135,8 +135,8 @@ func (s *server) saveProduct(ctx context.Context, want *cataloguepb.Product) (*c
 	return saved, err
 }
 
-func insertProduct(ctx context.Context, tx *sql.Tx, p *cataloguepb.Product) error {
-	_, err := tx.ExecContext(ctx, `
+func insertProduct(ctx context.Context, tx *store.Tx, p *cataloguepb.Product) error {
+	err := tx.Write(ctx, `
 		INSERT INTO products (product_id, name, price_minor, currency, active, version, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, NOW(6))`, p.ProductId, p.Name, p.PriceMinor, p.Currency, p.Active, p.Version)
 	if store.IsDuplicate(err) {
@@ -145,12 +145,11 @@ func insertProduct(ctx context.Context, tx *sql.Tx, p *cataloguepb.Product) erro
 	return err
 }
 
-func updateProduct(ctx context.Context, tx *sql.Tx, p *cataloguepb.Product) error {
-	_, err := tx.ExecContext(ctx, `
+func updateProduct(ctx context.Context, tx *store.Tx, p *cataloguepb.Product) error {
+	return tx.Write(ctx, `
 		UPDATE products
 		SET    name = ?, price_minor = ?, currency = ?, active = ?, version = ?, updated_at = NOW(6)
 		WHERE  product_id = ?`, p.Name, p.PriceMinor, p.Currency, p.Active, p.Version, p.ProductId)
-	return err
 }
 
 // updated tells what a product is now.

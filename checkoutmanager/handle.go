@@ -46,7 +46,7 @@ func (w *worker) handle(ctx context.Context, m messaging.Message) error {
 		w.note(ctx, m, w.answers.Failed(ctx, m, err, false))
 		return nil
 	case isForRescue(err):
-		return w.leave(ctx, m)
+		return w.leave(ctx, m, shared.(result).checkout)
 	case err != nil:
 		return err
 	}
@@ -63,13 +63,13 @@ func (w *worker) answer(ctx context.Context, m messaging.Message, c *checkout, r
 	w.note(ctx, m, w.answers.Failed(ctx, m, c.reason, replayed))
 }
 
-func (w *worker) checkOut(ctx context.Context, id string, r request) (result, error) {
-	c, fresh, err := w.orders.open(ctx, id, r)
+func (w *worker) checkOut(ctx context.Context, orderID string, r request) (result, error) {
+	c, fresh, err := w.orders.open(ctx, orderID, r)
 	if err != nil {
 		return result{}, err
 	}
 	err = w.saga.walk(ctx, c)
-	w.log.DebugContext(ctx, "walked", "order_id", id, "state", c.state, "error", err)
+	w.log.DebugContext(ctx, "walked", "order_id", orderID, "checkout_id", c.id, "state", c.state, "error", err)
 	return result{c, fresh}, err
 }
 
@@ -101,8 +101,8 @@ func isForRescue(err error) bool {
 }
 
 // leave lets go of a job whose checkout goes on without it.
-func (w *worker) leave(ctx context.Context, m messaging.Message) error {
-	if err := w.orders.park(ctx, m.ID); err != nil {
+func (w *worker) leave(ctx context.Context, m messaging.Message, c *checkout) error {
+	if err := w.orders.park(ctx, c); err != nil {
 		return err
 	}
 	w.note(ctx, m, w.answers.Pending(ctx, m))

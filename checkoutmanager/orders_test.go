@@ -1,11 +1,12 @@
 package checkoutmanager
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"cartwright/internal/fault"
@@ -46,31 +47,89 @@ func mustOpen(t *testing.T, o *orders, id, client string) *checkout {
 	return c
 }
 
-// I11, E5: one row, however many processes open it at once, and one of them has made it.
+// I11, E5: one row, however many processes open it at once; one of them has made it, and all know
+// the checkout by the same ID. Orders come in another order to each, so their keys are taken crosswise.
 func TestManyOpenOneOrder(t *testing.T) {
 	t.Parallel()
-	_, books := replicas(t, 2)
-	for range 20 {
-		id := ids.New()
-		var made atomic.Int64
+	const rounds, workers, together = 60, 12, 8
+	db, books := replicas(t, 3)
+	for range rounds {
+		orders := make([]string, together)
+		for i := range orders {
+			orders[i] = ids.Derive(ids.New())
+		}
+		var mu sync.Mutex
+		made, known := map[string]int{}, map[string]map[string]bool{}
 		var all sync.WaitGroup
-		for i := range 20 {
-			all.Go(func() {
-				c, fresh, err := books[i%2].open(t.Context(), id, ask("ann"))
-				switch {
-				case err != nil:
-					t.Error(err)
-				case c.state != placing || c.clientID != "ann":
-					t.Errorf("opened %+v", c)
-				case fresh:
-					made.Add(1)
-				}
-			})
+		for w := range workers {
+			for i := range orders {
+				order := orders[(i+w)%together]
+				all.Go(func() {
+					c, fresh, err := books[w%len(books)].open(t.Context(), order, ask("ann"))
+					if err != nil || c.state != placing || c.clientID != "ann" || c.orderID != order {
+						t.Errorf("opened %+v, %v", c, err)
+						return
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if known[order] == nil {
+						known[order] = map[string]bool{}
+					}
+					known[order][c.id] = true
+					if fresh {
+						made[order]++
+					}
+				})
+			}
 		}
 		all.Wait()
-		if made.Load() != 1 {
-			t.Errorf("%d have made the row, want 1", made.Load())
+		for _, order := range orders {
+			var saved string
+			if err := db.QueryRow("SELECT checkout_id FROM orders WHERE order_id = ?", order).Scan(&saved); err != nil {
+				t.Fatal(err)
+			}
+			if made[order] != 1 || len(known[order]) != 1 || !known[order][saved] {
+				t.Errorf("%d have made the row of %s, want 1; it is saved as %s and known as %v", made[order], saved, order, known[order])
+			}
 		}
+	}
+}
+
+// Checkouts that are opened together get IDs that grow with time and with their orders' IDs.
+func TestCheckoutIDsGrow(t *testing.T) {
+	t.Parallel()
+	db, books := replicas(t, 1)
+	var all []string
+	for range 3 {
+		var batch []opening
+		for range 50 {
+			batch = append(batch, opening{orderID: ids.Derive(ids.New()), request: ask("ann"), refusal: fault.New(fault.Refused, "out_of_stock", "no tea")})
+		}
+		for i, r := range books[0].refuse(t.Context(), batch) {
+			if r.Err != nil || r.Value.row.orderID != batch[i].orderID {
+				t.Fatalf("asked for %s, made %s, %v", batch[i].orderID, r.Value.row.orderID, r.Err)
+			}
+		}
+		slices.SortFunc(batch, func(a, b opening) int { return cmp.Compare(a.orderID, b.orderID) })
+		for _, b := range batch {
+			all = append(all, b.orderID)
+		}
+	}
+	rows, err := db.Query("SELECT order_id FROM orders ORDER BY checkout_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var saved []string
+	for rows.Next() {
+		var order string
+		if err := rows.Scan(&order); err != nil {
+			t.Fatal(err)
+		}
+		saved = append(saved, order)
+	}
+	if !slices.Equal(saved, all) {
+		t.Errorf("in the order of their checkouts: %v\nwant %v", saved, all)
 	}
 }
 
@@ -115,7 +174,7 @@ func TestOneOfTwoMovesWins(t *testing.T) {
 		}
 		var saved state
 		var rows int
-		if err := db.QueryRow("SELECT state, (SELECT COUNT(*) FROM order_lines l WHERE l.order_id = o.order_id) FROM orders o WHERE order_id = ?", id).Scan(&saved, &rows); err != nil {
+		if err := db.QueryRow("SELECT state, (SELECT COUNT(*) FROM order_lines l WHERE l.checkout_id = o.checkout_id) FROM orders o WHERE order_id = ?", id).Scan(&saved, &rows); err != nil {
 			t.Fatal(err)
 		}
 		if saved != ends[0].state || rows != 1 {
@@ -136,7 +195,7 @@ func TestManyArePlacedTogether(t *testing.T) {
 		all[i].lines = []line{{"tea", "Tea", 1, int64(i)}}
 		all[i].total = money.Amount{Minor: int64(i), Currency: []string{"EUR", "USD"}[i%2]}
 	}
-	if err := books[1].turn(t.Context(), mustOpen(t, books[1], all[givenUp].id, "ann"), fault.New(fault.Refused, "timed_out", "took too long")); err != nil {
+	if err := books[1].turn(t.Context(), mustOpen(t, books[1], all[givenUp].orderID, "ann"), fault.New(fault.Refused, "timed_out", "took too long")); err != nil {
 		t.Fatal(err)
 	}
 	var ends sync.WaitGroup
@@ -151,7 +210,7 @@ func TestManyArePlacedTogether(t *testing.T) {
 	for i, c := range all {
 		var saved state
 		var total money.Amount
-		if err := db.QueryRow("SELECT state, total_minor, currency FROM orders WHERE order_id = ?", c.id).Scan(&saved, &total.Minor, &total.Currency); err != nil {
+		if err := db.QueryRow("SELECT state, total_minor, currency FROM orders WHERE checkout_id = ?", c.id).Scan(&saved, &total.Minor, &total.Currency); err != nil {
 			t.Fatal(err)
 		}
 		want := placed
@@ -159,7 +218,7 @@ func TestManyArePlacedTogether(t *testing.T) {
 			want = undoing
 		}
 		if saved != want || c.state != want || want == placed && total != c.total {
-			t.Errorf("%s is %s over %v, its worker believes %s over %v", c.id, saved, total, c.state, c.total)
+			t.Errorf("%s is %s over %v, its worker believes %s over %v", c.orderID, saved, total, c.state, c.total)
 		}
 	}
 }
@@ -237,17 +296,14 @@ func TestRescueClaimsEachOnce(t *testing.T) {
 func TestParkedIsLaterAndPlacedIsNever(t *testing.T) {
 	t.Parallel()
 	db, books := replicas(t, 1)
-	for _, id := range []string{"young", "old", "done"} {
-		mustOpen(t, books[0], id, "ann")
-	}
+	young, old, done := mustOpen(t, books[0], "young", "ann"), mustOpen(t, books[0], "old", "ann"), mustOpen(t, books[0], "done", "ann")
 	if _, err := db.Exec("UPDATE orders SET created_at = NOW(6) - INTERVAL 400 SECOND WHERE order_id = 'old'"); err != nil {
 		t.Fatal(err)
 	}
-	done := mustOpen(t, books[0], "done", "ann")
 	if err := books[0].end(t.Context(), done, placing, placed); err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{books[0].park(t.Context(), "young"), books[0].park(t.Context(), "old"), books[0].park(t.Context(), "done")} {
+	for _, err := range []error{books[0].park(t.Context(), young), books[0].park(t.Context(), old), books[0].park(t.Context(), done)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -306,5 +362,26 @@ func TestPagesOfOrders(t *testing.T) {
 		if _, err := s.ListOrders(context.Background(), bad); !fault.Is(err, fault.Invalid) || fault.As(err).Field != field {
 			t.Errorf("%s: got %v", field, err)
 		}
+	}
+}
+
+// A checkout waits for its row to be opened, and for all of its end, each time once.
+func TestEachEndOfACheckoutIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	testenv.Database(t, namespace, schema.Checkouts)
+	db, proxy := testenv.OpenProxied(t, namespace+schema.Checkouts)
+	book := newOrders(db, ignore)
+	before := proxy.Trips()
+	c := mustOpen(t, book, "o", "ann")
+	c.lines, c.total = []line{{"tea", "Tea", 2, 150}}, money.Amount{Minor: 300, Currency: "EUR"}
+	if opened := proxy.Trips() - before; opened != 1 {
+		t.Errorf("opened in %d round trips", opened)
+	}
+	if err := book.end(t.Context(), c, placing, placed); err != nil {
+		t.Fatal(err)
+	}
+	if all := proxy.Trips() - before; all != 2 {
+		t.Errorf("opened and placed in %d round trips", all)
 	}
 }

@@ -3,7 +3,6 @@ package checkoutmanager
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 	"time"
@@ -24,8 +23,8 @@ const (
 )
 
 // write saves a page with at most one statement a table and kind, each in the order of its keys.
-func (p page) write(ctx context.Context, tx *sql.Tx) error {
-	for _, part := range []func(context.Context, *sql.Tx) error{p.writeOpened, p.writeHoped, p.writeChanged, p.writeParked, p.writeLines} {
+func (p page) write(ctx context.Context, tx *store.Tx) error {
+	for _, part := range []func(context.Context, *store.Tx) error{p.writeHoped, p.writeChanged, p.writeParked, p.writeLines} {
 		if err := part(ctx, tx); err != nil {
 			return err
 		}
@@ -35,9 +34,9 @@ func (p page) write(ctx context.Context, tx *sql.Tx) error {
 
 func byID(a, b row) int { return cmp.Compare(a.id, b.id) }
 
-const insertColumns = `(order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)`
+const insertColumns = `(checkout_id, order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at)`
 
-const rowTuple = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)"
+const rowTuple = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6), NOW(6) + INTERVAL ? SECOND)"
 
 // rowArgs lists rows for rowTuple. What has ended needs no rescue.
 func rowArgs(rows []row) (args []any) {
@@ -46,29 +45,14 @@ func rowArgs(rows []row) (args []any) {
 		if r.state == placed || r.state == failed {
 			due = nil
 		}
-		args = append(args, r.id, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, due)
+		args = append(args, r.id, r.orderID, r.clientID, r.fingerprint[:], r.method, r.email, string(r.state), r.reasonCode, r.reason, r.total.Minor, r.total.Currency, due)
 	}
 	return args
 }
 
-// writeOpened adds new rows. A key that is taken was taken a moment ago by another worker.
-func (p page) writeOpened(ctx context.Context, tx *sql.Tx) error {
-	if len(p.opened) == 0 {
-		return nil
-	}
-	slices.SortFunc(p.opened, byID)
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO orders `+insertColumns+`
-		VALUES `+store.Tuples(len(p.opened), rowTuple), rowArgs(p.opened)...)
-	if store.IsDuplicate(err) {
-		return store.ErrRaced
-	}
-	return err
-}
-
 // writeHoped places orders that are still being placed. One that is not was moved by another
 // worker, and then all of the batch is looked at.
-func (p page) writeHoped(ctx context.Context, tx *sql.Tx) error {
+func (p page) writeHoped(ctx context.Context, tx *store.Tx) error {
 	byCurrency := map[string][]move{}
 	for _, m := range p.hoped {
 		byCurrency[m.total.Currency] = append(byCurrency[m.total.Currency], m)
@@ -84,55 +68,49 @@ func (p page) writeHoped(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-func place(ctx context.Context, tx *sql.Tx, currency string, moves []move) error {
+func place(ctx context.Context, tx *store.Tx, currency string, moves []move) error {
 	ids, totals := make([]any, len(moves)), make([]any, len(moves))
 	for i, m := range moves {
 		ids[i], totals[i] = m.id, m.total.Minor
 	}
 	list := store.In(len(moves))
-	matched, err := store.Matched(tx.ExecContext(ctx, `
+	return tx.WriteAll(ctx, len(moves), `
 		UPDATE orders FORCE INDEX (PRIMARY)
-		SET    state = 'placed', total_minor = ELT(FIELD(order_id, `+list[1:]+`, `+list[1:]+`, currency = ?, updated_at = NOW(6), due_at = NULL
-		WHERE  order_id IN `+list+` AND state = 'placing'`, slices.Concat(ids, totals, []any{currency}, ids)...))
-	if err == nil && matched != int64(len(moves)) {
-		return store.ErrRaced
-	}
-	return err
+		SET    state = 'placed', total_minor = ELT(FIELD(checkout_id, `+list[1:]+`, `+list[1:]+`, currency = ?, updated_at = NOW(6), due_at = NULL
+		WHERE  checkout_id IN `+list+` AND state = 'placing'`, slices.Concat(ids, totals, []any{currency}, ids)...)
 }
 
 // writeChanged saves rows that are locked, so their new values are written as they are: the key
 // exists, and the update half of the statement is what runs. A checkout that has ended needs no
 // rescue; for the others, rescue looks when it would have looked anyway.
-func (p page) writeChanged(ctx context.Context, tx *sql.Tx) error {
+func (p page) writeChanged(ctx context.Context, tx *store.Tx) error {
 	if len(p.changed) == 0 {
 		return nil
 	}
 	slices.SortFunc(p.changed, byID)
-	_, err := tx.ExecContext(ctx, `
+	return tx.Write(ctx, `
 		INSERT INTO orders `+insertColumns+`
 		VALUES `+store.Tuples(len(p.changed), rowTuple)+`
 		ON DUPLICATE KEY UPDATE
 			state = VALUES(state), reason_code = VALUES(reason_code), reason = VALUES(reason),
 			total_minor = VALUES(total_minor), currency = VALUES(currency), updated_at = VALUES(updated_at),
 			due_at = IF(VALUES(state) IN ('placed', 'failed'), NULL, due_at)`, rowArgs(p.changed)...)
-	return err
 }
 
-func (p page) writeParked(ctx context.Context, tx *sql.Tx) error {
+func (p page) writeParked(ctx context.Context, tx *store.Tx) error {
 	if len(p.parked) == 0 {
 		return nil
 	}
 	args := append([]any{parkSecondsMin, parkSecondsMax}, store.Args(p.parked)...)
-	_, err := tx.ExecContext(ctx, `
+	return tx.Write(ctx, `
 		UPDATE orders
 		SET    due_at = NOW(6) + INTERVAL LEAST(GREATEST(TIMESTAMPDIFF(SECOND, created_at, NOW(6)) DIV 4, ?), ?) SECOND
-		WHERE  order_id IN `+store.In(len(p.parked))+` AND state IN ('placing', 'undoing')`, args...)
-	return err
+		WHERE  checkout_id IN `+store.In(len(p.parked))+` AND state IN ('placing', 'undoing')`, args...)
 }
 
 // writeLines saves what was bought, or would have been. A checkout that was turned round before
 // its cart was frozen has none.
-func (p page) writeLines(ctx context.Context, tx *sql.Tx) error {
+func (p page) writeLines(ctx context.Context, tx *store.Tx) error {
 	slices.SortFunc(p.lines, func(a, b move) int { return cmp.Compare(a.id, b.id) })
 	var args []any
 	for _, m := range p.lines {
@@ -143,10 +121,9 @@ func (p page) writeLines(ctx context.Context, tx *sql.Tx) error {
 	if len(args) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO order_lines (order_id, product_id, name, quantity, unit_price_minor)
+	return tx.Write(ctx, `
+		INSERT INTO order_lines (checkout_id, product_id, name, quantity, unit_price_minor)
 		VALUES `+store.Tuples(len(args)/5, "(?, ?, ?, ?, ?)"), args...)
-	return err
 }
 
 // What the events of an order say.
@@ -183,9 +160,9 @@ func events(r row, m move) []outbox.Event {
 		for i, l := range m.lines {
 			items[i] = orderedItem{l.productID, l.quantity, l.unitPriceMinor}
 		}
-		return []outbox.Event{{Type: "order.created", Subject: r.id, Data: orderCreated{r.id, r.clientID, items, r.total.Minor, r.total.Currency, "PAID", now}}}
+		return []outbox.Event{{Type: "order.created", Subject: r.orderID, Data: orderCreated{r.orderID, r.clientID, items, r.total.Minor, r.total.Currency, "PAID", now}}}
 	case failed:
-		return []outbox.Event{{Type: "order.cancelled", Subject: r.id, Data: orderCancelled{r.id, r.clientID, r.reasonCode, "checkout", now}}}
+		return []outbox.Event{{Type: "order.cancelled", Subject: r.orderID, Data: orderCancelled{r.orderID, r.clientID, r.reasonCode, "checkout", now}}}
 	}
 	return nil
 }

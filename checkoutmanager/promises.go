@@ -94,7 +94,7 @@ func addLine(total money.Amount, f *cartpb.FrozenLine) (money.Amount, error) {
 }
 
 func (k *cartClient) thaw(ctx context.Context, c *checkout) error {
-	_, err := k.thaws.Do(ctx, &cartpb.ThawRequest{CheckoutId: c.id, ClientId: c.clientID})
+	_, err := k.thaws.Do(ctx, &cartpb.ThawRequest{CheckoutId: c.id, ClientId: c.clientID, OrderId: c.orderID})
 	return err
 }
 
@@ -174,7 +174,7 @@ func newCashClient(conn grpc.ClientConnInterface, observe func(group string) gro
 // not decided by then is waited for alone, so that nobody else's checkout waits with it; after
 // some time more it is errPending.
 func (k *cashClient) charge(ctx context.Context, c *checkout) error {
-	req := &paymentspb.ChargeRequest{PaymentId: c.id, AmountMinor: c.total.Minor, Currency: c.total.Currency, Method: c.method}
+	req := &paymentspb.ChargeRequest{PaymentId: c.id, OrderId: c.orderID, AmountMinor: c.total.Minor, Currency: c.total.Currency, Method: c.method}
 	state, err := k.charges.Do(ctx, req)
 	if err == nil && state == paymentspb.State_STATE_PENDING {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)

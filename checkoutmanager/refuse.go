@@ -22,28 +22,28 @@ func (s *server) RefuseBatch(ctx context.Context, req *checkoutpb.RefuseBatchReq
 		return nil, fault.InvalidField("requests", "must have 1 to %d items", refusalsMax)
 	}
 	results := make([]*checkoutpb.RefuseResult, len(items))
-	var moves []move
-	var of []int // whose move each is
+	var refusals []opening
+	var of []int // whose each is
 	for i, item := range items {
-		m, err := refusal(item)
+		refused, err := refusal(item)
 		results[i] = &checkoutpb.RefuseResult{Fault: fault.ToProto(err)}
 		if err == nil {
-			moves, of = append(moves, m), append(of, i)
+			refusals, of = append(refusals, refused), append(of, i)
 		}
 	}
-	for n, r := range s.orders.refuse(ctx, moves) {
+	for n, r := range s.orders.refuse(ctx, refusals) {
 		results[of[n]] = &checkoutpb.RefuseResult{Fault: fault.ToProto(r.Err), Refused: r.Value.fresh}
 	}
 	return &checkoutpb.RefuseBatchResponse{Results: results}, nil
 }
 
-func refusal(item *checkoutpb.RefuseRequest) (move, error) {
+func refusal(item *checkoutpb.RefuseRequest) (opening, error) {
 	switch {
 	case !ids.Valid(item.GetOrderId()):
-		return move{}, fault.InvalidField("order_id", ids.Shape)
+		return opening{}, fault.InvalidField("order_id", ids.Shape)
 	case !ids.Valid(item.GetProductId()):
-		return move{}, fault.InvalidField("product_id", ids.Shape)
+		return opening{}, fault.InvalidField("product_id", ids.Shape)
 	}
 	asked, err := read(jobs.StartCheckout, item.GetJob())
-	return move{id: item.GetOrderId(), request: asked, reason: soldout.Refusal(item.GetProductId())}, err
+	return opening{orderID: item.GetOrderId(), request: asked, refusal: soldout.Refusal(item.GetProductId())}, err
 }

@@ -48,39 +48,36 @@ func (r *rescue) run(ctx context.Context) error {
 	}
 }
 
+// dueQuery finds what is due and in no other replica's hand.
+const dueQuery = `
+	SELECT   ` + rowColumns + `
+	FROM     orders
+	WHERE    due_at <= NOW(6)
+	ORDER BY due_at
+	LIMIT    ?
+	FOR UPDATE SKIP LOCKED`
+
 // claim takes the checkouts that are due, so that no other replica looks at them for a while. The
 // claim is a time in the row and no lock: whoever dies with it leaves nothing locked.
 func (r *rescue) claim(ctx context.Context) (due []*checkout, err error) {
-	err = store.InTx(ctx, r.db, func(ctx context.Context, tx *sql.Tx) error {
+	err = store.InTx(ctx, r.db, func(ctx context.Context, tx *store.Tx) error {
 		due = nil
-		rows, err := tx.QueryContext(ctx, `
-			SELECT   `+rowColumns+`
-			FROM     orders
-			WHERE    due_at <= NOW(6)
-			ORDER BY due_at
-			LIMIT    ?
-			FOR UPDATE SKIP LOCKED`, rescueBatch)
+		rows, err := tx.QueryContext(ctx, dueQuery, rescueBatch)
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
 		var ids []string
-		for rows.Next() {
-			saved, err := scanRow(rows)
-			if err != nil {
-				return err
-			}
-			c := &checkout{id: saved.id}
+		err = scanRows(rows, func(saved row) {
+			c := &checkout{}
 			c.take(saved)
 			due, ids = append(due, c), append(ids, c.id)
-		}
-		if err := rows.Err(); err != nil || len(ids) == 0 {
+		})
+		if err != nil || len(ids) == 0 {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `
+		return tx.Write(ctx, `
 			UPDATE orders SET due_at = NOW(6) + INTERVAL ? SECOND
-			WHERE  order_id IN `+store.In(len(ids)), append([]any{graceSeconds}, store.Args(ids)...)...)
-		return err
+			WHERE  checkout_id IN `+store.In(len(ids)), append([]any{graceSeconds}, store.Args(ids)...)...)
 	})
 	return due, err
 }
@@ -93,12 +90,12 @@ func (r *rescue) walkAll(ctx context.Context, due []*checkout) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rescueTimeout)
 			defer cancel()
 			err := r.walk(ctx, c)
-			r.log.InfoContext(ctx, "rescued", "order_id", c.id, "state", c.state, "error", err)
+			r.log.InfoContext(ctx, "rescued", "order_id", c.orderID, "checkout_id", c.id, "state", c.state, "error", err)
 			if err == nil {
 				return
 			}
-			if err := r.orders.park(ctx, c.id); err != nil {
-				r.log.WarnContext(ctx, "rescue cannot park", "order_id", c.id, "error", err)
+			if err := r.orders.park(ctx, c); err != nil {
+				r.log.WarnContext(ctx, "rescue cannot park", "order_id", c.orderID, "checkout_id", c.id, "error", err)
 			}
 		})
 	}

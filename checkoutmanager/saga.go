@@ -20,9 +20,10 @@ const (
 )
 
 // checkout is one checkout as a worker sees it: the row as it was last read or saved, and what
-// the steps have learnt since.
+// the steps have learnt since. Customers know it by its order's ID, which follows from their key;
+// the promises of others are made under its own, which its row was saved with.
 type checkout struct {
-	id, clientID, method, email string
+	id, orderID, clientID, method, email string
 
 	state  state
 	reason *fault.Error // why it turned round

@@ -23,7 +23,7 @@ type server struct {
 	orders *orders
 }
 
-const orderColumns = `order_id, client_id, state, reason_code, reason, total_minor, currency, created_at, updated_at`
+const orderColumns = `checkout_id, order_id, client_id, state, reason_code, reason, total_minor, currency, created_at, updated_at`
 
 // GetOrder reads one order; fault.NotFound when no checkout with this ID has begun.
 func (s *server) GetOrder(ctx context.Context, req *checkoutpb.GetOrderRequest) (*checkoutpb.Order, error) {
@@ -37,8 +37,24 @@ func (s *server) GetOrder(ctx context.Context, req *checkoutpb.GetOrderRequest) 
 	if len(found) == 0 {
 		return nil, fault.New(fault.NotFound, "unknown_order", "there is no order %s", req.GetOrderId())
 	}
-	return found[0], nil
+	return found[0].Order, nil
 }
+
+// listed is an order with the ID of its checkout, which customers are not shown.
+type listed struct {
+	*checkoutpb.Order
+	checkoutID string
+}
+
+// A page of a client's orders, and one that begins after another. A server may think that it is
+// cheaper to read all of a client's orders up to there, so the index is named.
+const (
+	firstPage = clientIndex + ` WHERE client_id = ?` + newestFirst
+	nextPage  = clientIndex + ` WHERE client_id = ? AND (created_at < ? OR created_at = ? AND checkout_id < ?)` + newestFirst
+
+	clientIndex = `FORCE INDEX (client_orders)`
+	newestFirst = ` ORDER BY created_at DESC, checkout_id DESC LIMIT ?`
+)
 
 // ListOrders reads one page of a client's orders, newest first. The cursor names the last order of
 // the page before, so pages stay whole while new orders come in.
@@ -50,29 +66,31 @@ func (s *server) ListOrders(ctx context.Context, req *checkoutpb.ListOrdersReque
 	case limit < 1 || limit > pageMax:
 		return nil, fault.InvalidField("limit", "must be 1 to %d", pageMax)
 	}
-	where, args := `WHERE client_id = ?`, []any{req.GetClientId()}
+	page, args := firstPage, []any{req.GetClientId()}
 	if req.GetCursor() != "" {
 		at, id, err := readCursor(req.GetCursor())
 		if err != nil {
 			return nil, err
 		}
-		where += ` AND (created_at, order_id) < (?, ?)`
-		args = append(args, at, id)
+		page, args = nextPage, append(args, at, at, id)
 	}
-	found, err := s.query(ctx, where+` ORDER BY created_at DESC, order_id DESC LIMIT ?`, append(args, limit+1)...)
+	found, err := s.query(ctx, page, append(args, limit+1)...)
 	if err != nil {
 		return nil, err
 	}
-	resp := &checkoutpb.ListOrdersResponse{Orders: found}
+	resp := &checkoutpb.ListOrdersResponse{}
 	if len(found) > limit {
-		resp.Orders = found[:limit]
+		found = found[:limit]
 		resp.NextCursor = writeCursor(found[limit-1])
+	}
+	for _, o := range found {
+		resp.Orders = append(resp.Orders, o.Order)
 	}
 	return resp, nil
 }
 
-func writeCursor(o *checkoutpb.Order) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(o.GetCreatedAtUs(), 10) + " " + o.GetOrderId()))
+func writeCursor(o listed) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(o.GetCreatedAtUs(), 10) + " " + o.checkoutID))
 }
 
 func readCursor(s string) (at time.Time, id string, err error) {
@@ -86,18 +104,18 @@ func readCursor(s string) (at time.Time, id string, err error) {
 }
 
 // query reads orders with their lines.
-func (s *server) query(ctx context.Context, rest string, args ...any) ([]*checkoutpb.Order, error) {
+func (s *server) query(ctx context.Context, rest string, args ...any) ([]listed, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT `+orderColumns+` FROM orders `+rest, args...)
 	if err != nil {
 		return nil, store.Classify(err)
 	}
 	defer rows.Close()
-	var found []*checkoutpb.Order
+	var found []listed
 	for rows.Next() {
-		o := &checkoutpb.Order{}
+		o := listed{Order: &checkoutpb.Order{}}
 		var saved state
 		var created, updated time.Time
-		if err := rows.Scan(&o.OrderId, &o.ClientId, &saved, &o.ReasonCode, &o.Reason, &o.TotalMinor, &o.Currency, &created, &updated); err != nil {
+		if err := rows.Scan(&o.checkoutID, &o.OrderId, &o.ClientId, &saved, &o.ReasonCode, &o.Reason, &o.TotalMinor, &o.Currency, &created, &updated); err != nil {
 			return nil, store.Classify(err)
 		}
 		o.Status, o.CreatedAtUs, o.UpdatedAtUs = status(saved), created.UnixMicro(), updated.UnixMicro()
@@ -110,21 +128,21 @@ func (s *server) query(ctx context.Context, rest string, args ...any) ([]*checko
 }
 
 // addLines reads the lines of several orders at once.
-func (s *server) addLines(ctx context.Context, orders []*checkoutpb.Order) error {
+func (s *server) addLines(ctx context.Context, orders []listed) error {
 	if len(orders) == 0 {
 		return nil
 	}
 	byID := map[string]*checkoutpb.Order{}
 	var args []any
 	for _, o := range orders {
-		byID[o.OrderId] = o
-		args = append(args, o.OrderId)
+		byID[o.checkoutID] = o.Order
+		args = append(args, o.checkoutID)
 	}
 	rows, err := s.db.QueryContext(ctx, `
-		SELECT   order_id, product_id, name, quantity, unit_price_minor
+		SELECT   checkout_id, product_id, name, quantity, unit_price_minor
 		FROM     order_lines
-		WHERE    order_id IN `+store.In(len(args))+`
-		ORDER BY order_id, product_id`, args...)
+		WHERE    checkout_id IN `+store.In(len(args))+`
+		ORDER BY checkout_id, product_id`, args...)
 	if err != nil {
 		return store.Classify(err)
 	}

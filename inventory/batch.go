@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"time"
 
 	"cartwright/internal/groupcommit"
@@ -22,14 +23,16 @@ type books struct {
 
 // flush does a batch of operations in one transaction: lock, decide in memory, write once.
 //
-// A reservation is nearly always new, so at first it is not looked for. A key that is taken says
-// otherwise, and then the second run looks.
+// It hopes: a reservation that is made is nearly always new, and is not looked for; one that is
+// moved has nearly always one caller, and is read before anything is locked. A key that is taken, or
+// a row that is not as it was read, says otherwise, and then the second run looks.
 //
-// Every flush, on every replica, takes its locks in one order: stock by product, then
-// reservations by ID. So two of them wait for each other but never in a circle.
+// Every flush, on every replica, takes its locks in one order: stock by product, then new
+// reservations by ID. A reservation that is there needs none of its own: it is moved under the
+// locks of its shelves. So two flushes wait for each other but never in a circle.
 func (b books) flush(ctx context.Context, ops []operation) (answers []groupcommit.Result[shelf], err error) {
 	look := false
-	err = store.InTx(ctx, b.db, func(ctx context.Context, tx *sql.Tx) error {
+	err = store.InTx(ctx, b.db, func(ctx context.Context, tx *store.Tx) error {
 		l, err := open(ctx, tx, ops, look)
 		if err != nil {
 			return err
@@ -60,8 +63,8 @@ func refused(ops []operation, answers []groupcommit.Result[shelf]) names {
 
 // areNew finds reservations that were made before: those are not to be refused, and nothing is
 // inserted for them that would say so.
-func areNew(ctx context.Context, tx *sql.Tx, ids names) error {
-	found, err := lockReservations(ctx, tx, ids)
+func areNew(ctx context.Context, tx *store.Tx, ids names) error {
+	found, err := readReservations(ctx, tx, ids)
 	if err == nil && len(found) > 0 {
 		return store.ErrRaced
 	}
@@ -70,28 +73,26 @@ func areNew(ctx context.Context, tx *sql.Tx, ids names) error {
 
 // open locks and reads everything that the operations concern, except, unless told to look, what
 // they are about to make.
-func open(ctx context.Context, tx *sql.Tx, ops []operation, look bool) (*ledger, error) {
+func open(ctx context.Context, tx *store.Tx, ops []operation, look bool) (*ledger, error) {
 	c := concernsOf(ops, look)
-	// Lines are never changed once they are written, so those of a reservation that exists tell
-	// which shelves to lock before it is locked itself.
-	lines, err := readLines(ctx, tx, c.moved)
+	// Lines are never changed once they are written, so they tell which shelves to lock.
+	reservations, err := readReservations(ctx, tx, c.reservations)
 	if err != nil {
-		return nil, fmt.Errorf("reservation lines: %w", err)
+		return nil, fmt.Errorf("reservations: %w", err)
 	}
-	for _, ns := range lines {
-		for _, n := range ns {
-			c.products[n.product] = true
-		}
-	}
-	shelves, err := lockShelves(ctx, tx, c.products)
+	needs := c.shelvesFor(reservations)
+	shelves, err := lockShelves(ctx, tx, needs)
 	if err != nil {
 		return nil, fmt.Errorf("stock: %w", err)
 	}
-	l := newLedger(shelves)
-	if l.reservations, err = lockReservations(ctx, tx, c.reservations); err != nil {
-		return nil, fmt.Errorf("reservations: %w", err)
+	if look { // nobody moves now what stands on these shelves
+		if reservations, err = readReservations(ctx, tx, c.reservations); err != nil {
+			return nil, fmt.Errorf("reservations: %w", err)
+		}
 	}
-	if err := l.attach(ctx, tx, c.moved, lines); err != nil {
+	l := newLedger(shelves)
+	l.reservations = reservations
+	if err := l.hasShelves(c.moved, needs); err != nil {
 		return nil, err
 	}
 	if l.adjustments, err = readAdjustments(ctx, tx, c.adjustments); err != nil {
@@ -102,8 +103,8 @@ func open(ctx context.Context, tx *sql.Tx, ops []operation, look bool) (*ledger,
 
 type names map[string]bool
 
-// concerns name the rows that operations are about. moved are the reservations whose lines may
-// go back to the shelf or out of the house.
+// concerns name the rows that operations are about. moved are those of the reservations whose lines
+// may go back to the shelf or out of the house.
 type concerns struct {
 	products, reservations, moved, adjustments names
 }
@@ -120,7 +121,7 @@ func concernsOf(ops []operation, look bool) concerns {
 				c.reservations[o.id] = true
 			}
 			for _, n := range o.lines {
-				c.products[n.product] = true
+				c.products[n.Product] = true
 			}
 		default:
 			c.reservations[o.id] = true
@@ -130,40 +131,37 @@ func concernsOf(ops []operation, look bool) concerns {
 	return c
 }
 
-// attach gives the reservations their lines. One that another replica made after its lines were
-// looked for needs shelves that are not locked: then the transaction is run again. One that is
-// only reserved again needs its lines for comparison, and no shelf.
-func (l *ledger) attach(ctx context.Context, tx *sql.Tx, moved names, lines map[string][]line) error {
-	again := names{}
-	for id, r := range l.reservations {
-		r.lines = lines[id]
-		switch {
-		case r.state == released:
-		case !moved[id]:
-			again[id] = true
-		case len(r.lines) == 0:
-			return store.ErrRaced
-		default:
-			if err := l.hasShelvesOf(id, r); err != nil {
-				return err
-			}
+// shelvesFor names the products to lock. What is released has nothing to give back, and what is only
+// reserved again changes no shelf.
+func (c concerns) shelvesFor(reservations map[string]*reservation) names {
+	products := maps.Clone(c.products)
+	for id, r := range reservations {
+		if !c.moved[id] || r.state == released {
+			continue
+		}
+		for _, n := range r.lines {
+			products[n.Product] = true
 		}
 	}
-	compared, err := readLines(ctx, tx, again)
-	if err != nil {
-		return fmt.Errorf("reservation lines: %w", err)
-	}
-	for id := range again {
-		l.reservations[id].lines = compared[id]
-	}
-	return nil
+	return products
 }
 
-// hasShelvesOf finds stock rows that somebody deleted by hand. To go on would be to invent stock.
-func (l *ledger) hasShelvesOf(id string, r *reservation) error {
-	for _, n := range r.lines {
-		if _, ok := l.shelves[n.product]; !ok {
-			return fmt.Errorf("reservation %s: product %s has no stock row", id, n.product)
+// hasShelves makes sure of the shelf of every line that may be moved. One that was not locked
+// belongs to a reservation that another replica has just made: then the transaction is run again.
+// One that was, and is not there, was deleted by hand, and to go on would be to invent stock.
+func (l *ledger) hasShelves(moved, locked names) error {
+	for id, r := range l.reservations {
+		if !moved[id] || r.state == released {
+			continue
+		}
+		for _, n := range r.lines {
+			_, known := l.shelves[n.Product]
+			switch {
+			case !locked[n.Product]:
+				return store.ErrRaced
+			case !known:
+				return fmt.Errorf("reservation %s: product %s has no stock row", id, n.Product)
+			}
 		}
 	}
 	return nil

@@ -50,9 +50,9 @@ func wish(asked []*inventorypb.Line) ([]line, error) {
 		if !seen {
 			n = len(lines)
 			at[a.GetProductId()] = n
-			lines = append(lines, line{product: a.GetProductId()})
+			lines = append(lines, line{Product: a.GetProductId()})
 		}
-		lines[n].quantity += a.GetQuantity()
+		lines[n].Quantity += a.GetQuantity()
 	}
 	return lines, nil
 }

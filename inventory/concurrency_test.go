@@ -2,7 +2,6 @@ package inventory
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +14,7 @@ import (
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
 	"cartwright/internal/store"
+	"cartwright/internal/testenv"
 	"cartwright/proto/inventorypb"
 )
 
@@ -95,25 +95,118 @@ func TestTwoReplicasOneReservation(t *testing.T) {
 	a.wantBalanced()
 }
 
-// A reservation appears after its lines were looked for and before its row is locked: then the
-// shelves that it needs are not locked, and the transaction has to begin again.
-func TestAReservationMadeInBetweenIsLookedAtAgain(t *testing.T) {
+// A replica reads a reservation and waits for its shelf. What becomes of the reservation meanwhile is
+// seen: nothing is sold or given back twice, and each caller hears what is true in the end.
+func TestAReservationMovedInBetweenIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	commit, rollback := shop.commit, shop.rollback
+	expire := func(s shop, id string) error {
+		return s.writes.DoAll(s.t.Context(), []operation{{verb: expire, id: id}})[0].Err
+	}
+	for name, calls := range map[string][2]func(shop, string) error{
+		"two sell it": {commit, commit}, "two take it back": {rollback, rollback}, "one sells it and one takes it back": {commit, rollback},
+		"one takes it back and one sweeps": {rollback, expire}, "two sweep": {expire, expire},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := stocked(t, 10)
+			ok(t, a.reserve("r", "tea", 3))
+			ok(t, a.reserve("other", "tea", 2))
+			if name == "one takes it back and one sweeps" || name == "two sweep" {
+				a.lapse("r")
+			}
+			free := a.block("tea")
+			defer free()
+			var both sync.WaitGroup
+			var errs [2]error
+			for i, s := range []shop{a, on(t, a.db, time.Hour)} {
+				both.Go(func() { errs[i] = calls[i](s, "r") })
+			}
+			a.untilWaiting(2)
+			free()
+			both.Wait()
+			refused := errs[0] // of a commit that came after the rollback
+			ok(t, errs[1])
+			if refused != nil {
+				want(t, refused, fault.Refused, "reservation_released")
+			}
+			if name == "two sell it" {
+				ok(t, refused)
+				a.wantStock("tea", 7, 2)
+			} else {
+				a.wantStock("tea", 10, 2)
+			}
+			a.wantBalanced()
+		})
+	}
+}
+
+// I7: the time is up while the shelf is waited for.
+func TestACommitThatWaitedTooLongIsRefused(t *testing.T) {
 	t.Parallel()
 	s := stocked(t, 10)
 	ok(t, s.reserve("r", "tea", 3))
-	tx, err := s.db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-	ok(t, err)
-	defer tx.Rollback()
-	l := newLedger(map[string]shelf{})
-	l.reservations, err = lockReservations(t.Context(), tx, names{"r": true})
-	ok(t, err)
-	if err := l.attach(t.Context(), tx, names{"r": true}, nil); !errors.Is(err, store.ErrRaced) {
+	free := s.block("tea")
+	defer free()
+	answer := make(chan error)
+	go func() { answer <- s.commit("r") }()
+	s.untilWaiting(1)
+	s.lapse("r")
+	free()
+	want(t, <-answer, fault.Refused, "reservation_released")
+	s.wantStock("tea", 10, 0)
+	s.wantBalanced()
+}
+
+// A reservation is looked for in vain, and made by another replica before it is looked for again:
+// its shelves are not locked then, and the transaction has to begin again.
+func TestAReservationMadeInBetweenIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	l := newLedger(map[string]shelf{"pot": {"pot", finite, 1, 0}})
+	l.reservations["r"] = &reservation{state: held, stored: held, lines: []line{{"tea", 3, 3}}}
+	if err := l.hasShelves(names{"r": true}, names{"pot": true}); !errors.Is(err, store.ErrRaced) {
 		t.Errorf("got %v, want another try", err)
 	}
-	ok(t, l.attach(t.Context(), tx, names{}, nil)) // asked again: no shelf needed, lines read now
-	if lines := l.reservations["r"].lines; len(lines) != 1 || lines[0] != (line{"tea", 3, 3}) {
-		t.Errorf("lines %v", lines)
+	ok(t, l.hasShelves(names{}, names{"pot": true})) // asked for again: no shelf is needed
+	if err := l.hasShelves(names{"r": true}, names{"tea": true}); err == nil || errors.Is(err, store.ErrRaced) {
+		t.Errorf("got %v of a shelf that is gone", err)
 	}
+}
+
+// A replica looks for a reservation in vain and waits for a shelf, and another one makes it: then it
+// is taken back, and leaves no second row.
+func TestAReservationMadeWhileItIsTakenBackIsTakenBack(t *testing.T) {
+	t.Parallel()
+	a := stocked(t, 10)
+	a.receive("pot", 10)
+	b := on(t, a.db, time.Hour)
+	free := a.block("pot")
+	defer free()
+	answers := make(chan []groupcommit.Result[shelf])
+	go func() {
+		answers <- a.writes.DoAll(t.Context(), []operation{{verb: rollback, id: "r"}, {verb: reserve, id: "x", lines: []line{{Product: "pot", Quantity: 1}}}})
+	}()
+	a.untilWaiting(1)
+	ok(t, b.reserve("r", "tea", 3))
+	free()
+	for _, answer := range <-answers {
+		ok(t, answer.Err)
+	}
+	a.wantStock("tea", 10, 0)
+	a.wantStock("pot", 10, 1)
+	want(t, b.commit("r"), fault.Refused, "reservation_released")
+	a.wantBalanced()
+}
+
+// untilWaiting waits until so many transactions stand before a shelf that is locked.
+func (s shop) untilWaiting(transactions int64) {
+	s.t.Helper()
+	testenv.Eventually(s.t, 5*time.Second, "a transaction waits", func() bool {
+		return s.count(`
+			SELECT COUNT(*)
+			FROM   information_schema.processlist
+			WHERE  db = DATABASE() AND id <> CONNECTION_ID() AND info LIKE '%FROM%stock%FOR UPDATE'`) == transactions
+	})
 }
 
 // I12: somebody sits on the row. The call ends in time, and when the row is free the next one
@@ -251,6 +344,31 @@ func TestManyFullCartsAtOnce(t *testing.T) {
 		t.Errorf("%d sold, want %d", n, carts*linesMax)
 	}
 	s.wantBalanced()
+}
+
+// A batch may change its shelves in few ways or in many, which are different statements.
+func TestShelvesChangeInAnyNumberOfWays(t *testing.T) {
+	t.Parallel()
+	for _, ways := range []int64{1, alikeMax, alikeMax + 1, 50} {
+		s := setup(t, time.Hour)
+		var received, reserved, sold []operation
+		for i := range int64(50) {
+			product, id := fmt.Sprintf("p-%d", i), fmt.Sprintf("r-%d", i)
+			received = append(received, operation{verb: adjust, id: ids.New(), product: product, delta: 100})
+			reserved = append(reserved, operation{verb: reserve, id: id, lines: []line{{Product: product, Quantity: 1 + i%ways}}})
+			sold = append(sold, operation{verb: commit, id: id})
+		}
+		for i, ops := range [][]operation{received, reserved, sold} {
+			for _, r := range s.writes.DoAll(t.Context(), ops) {
+				ok(t, r.Err)
+			}
+			for p := range int64(50) {
+				units := 1 + p%ways
+				s.wantStock(fmt.Sprintf("p-%d", p), 100-[]int64{0, 0, units}[i], []int64{0, units, 0}[i])
+			}
+		}
+		s.wantBalanced()
+	}
 }
 
 func wantAllDone(t *testing.T, resp *inventorypb.BatchResponse, err error) {

@@ -1,6 +1,6 @@
-// Package inventory keeps stock and promises of stock. It owns the tables stock, reservations,
-// reservation_lines and stock_movements, and is the only one that decides whether a unit can be
-// had. It never sees a price or a cart.
+// Package inventory keeps stock and promises of stock. It owns the tables stock, reservations and
+// stock_movements, and is the only one that decides whether a unit can be had. It never sees a
+// price or a cart.
 //
 // Every change, whoever asks for it, goes through one group: a batch of concurrent calls becomes
 // one transaction that locks the rows they concern, decides them in memory in the order in which

@@ -40,11 +40,11 @@ func (s shelf) available() int64 {
 	return s.onHand - s.reserved
 }
 
-// line is what a reservation has of one product. counted is what it took from the shelf: the
-// quantity, or 0 if the product was infinite then.
+// line is what a reservation has of one product. Its JSON is what the table has.
 type line struct {
-	product           string
-	quantity, counted int64
+	Product  string `json:"product"`
+	Quantity int64  `json:"quantity"`
+	Counted  int64  `json:"counted"` // what it took from the shelf: the quantity, or 0 if the product was infinite then
 }
 
 // state is how far a reservation has come. Only held can change into both others; sold can be
@@ -154,13 +154,13 @@ func (l *ledger) reserve(id string, lines []line) error {
 	taken := slices.Clone(lines) // the operation may have to be decided again
 	for i := range taken {
 		t := &taken[i]
-		s := l.shelves[t.product]
+		s := l.shelves[t.Product]
 		if s.kind == infinite {
 			continue
 		}
-		t.counted = t.quantity
-		s.reserved += t.counted
-		l.shelves[t.product] = s
+		t.Counted = t.Quantity
+		s.reserved += t.Counted
+		l.shelves[t.Product] = s
 	}
 	l.reservations[id] = &reservation{state: held, lines: taken}
 	return nil
@@ -180,18 +180,18 @@ func reserveAgain(id string, r *reservation, lines []line) error {
 
 // has tells whether a line can be taken from its shelf.
 func (l *ledger) has(want line) error {
-	s, known := l.shelves[want.product]
+	s, known := l.shelves[want.Product]
 	if !known {
-		return unknownProduct(want.product)
+		return unknownProduct(want.Product)
 	}
 	left := s.available()
 	switch {
-	case want.quantity <= left:
+	case want.Quantity <= left:
 		return nil
 	case left == 0:
-		return outOfStock(want.product, left, "%s is sold out", want.product)
+		return outOfStock(want.Product, left, "%s is sold out", want.Product)
 	default:
-		return outOfStock(want.product, left, "only %d of %s left", left, want.product)
+		return outOfStock(want.Product, left, "only %d of %s left", left, want.Product)
 	}
 }
 
@@ -209,10 +209,10 @@ func (l *ledger) commit(id string) error {
 		return refuseReleased(id)
 	}
 	for _, n := range r.lines {
-		s := l.shelves[n.product]
-		s.reserved -= n.counted
-		l.shelves[n.product] = s
-		l.move(movement{id, n.product, soldOff, -n.counted})
+		s := l.shelves[n.Product]
+		s.reserved -= n.Counted
+		l.shelves[n.Product] = s
+		l.move(movement{id, n.Product, soldOff, -n.Counted})
 	}
 	r.state = sold
 	return nil
@@ -229,7 +229,7 @@ func (l *ledger) rollback(id string) {
 		l.release(r)
 	case r.state == sold:
 		for _, n := range r.lines {
-			l.move(movement{id, n.product, returned, n.counted})
+			l.move(movement{id, n.Product, returned, n.Counted})
 		}
 		r.state = released
 	}
@@ -251,9 +251,9 @@ func (l *ledger) lapse(r *reservation) {
 // release gives back what is held.
 func (l *ledger) release(r *reservation) {
 	for _, n := range r.lines {
-		s := l.shelves[n.product]
-		s.reserved -= n.counted
-		l.shelves[n.product] = s
+		s := l.shelves[n.Product]
+		s.reserved -= n.Counted
+		l.shelves[n.Product] = s
 	}
 	r.state = released
 }
@@ -341,7 +341,7 @@ func sameWish(a, b []line) bool {
 	wish := func(lines []line) map[string]int64 {
 		all := make(map[string]int64, len(lines))
 		for _, n := range lines {
-			all[n.product] = n.quantity
+			all[n.Product] = n.Quantity
 		}
 		return all
 	}

@@ -52,10 +52,10 @@ func (h *history) check(t rapid.TB) {
 	for id, r := range h.reservations {
 		for _, n := range r.lines {
 			if r.state == held {
-				reserved[n.product] += n.counted
+				reserved[n.Product] += n.Counted
 			}
-			if n.counted != 0 && n.counted != n.quantity {
-				t.Fatalf("reservation %s counted %d of %d", id, n.counted, n.quantity)
+			if n.Counted != 0 && n.Counted != n.Quantity {
+				t.Fatalf("reservation %s counted %d of %d", id, n.Counted, n.Quantity)
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func anyOperation(t *rapid.T, label string) operation {
 		wanted := rapid.MapOfN(product, rapid.Int64Range(1, 6), 1, 3).Draw(t, label+" lines")
 		for _, p := range []string{"tea", "pot", "cup"} {
 			if n := wanted[p]; n > 0 {
-				o.lines = append(o.lines, line{product: p, quantity: n})
+				o.lines = append(o.lines, line{Product: p, Quantity: n})
 			}
 		}
 	case adjust:
@@ -162,9 +162,9 @@ func TestARefusalWritesNothing(t *testing.T) {
 	l := newLedger(map[string]shelf{"tea": {"tea", finite, 5, 2}})
 	l.reservations["gone"] = &reservation{state: released, stored: released}
 	answers := l.decide([]operation{
-		{verb: reserve, id: "a", lines: []line{{product: "tea", quantity: 4}}},
-		{verb: reserve, id: "b", lines: []line{{product: "tea", quantity: 1}, {product: "unicorn", quantity: 1}}},
-		{verb: reserve, id: "gone", lines: []line{{product: "tea", quantity: 1}}},
+		{verb: reserve, id: "a", lines: []line{{Product: "tea", Quantity: 4}}},
+		{verb: reserve, id: "b", lines: []line{{Product: "tea", Quantity: 1}, {Product: "unicorn", Quantity: 1}}},
+		{verb: reserve, id: "gone", lines: []line{{Product: "tea", Quantity: 1}}},
 		{verb: commit, id: "gone"},
 		{verb: commit, id: "unheard-of"},
 		{verb: adjust, id: "c", product: "tea", delta: -4, kind: infinite},
@@ -185,11 +185,11 @@ func TestARefusalWritesNothing(t *testing.T) {
 func TestNoEventForWhatABatchUndoes(t *testing.T) {
 	t.Parallel()
 	l := newLedger(map[string]shelf{"tea": {"tea", finite, 1, 0}})
-	l.decide([]operation{{verb: reserve, id: "a", lines: []line{{product: "tea", quantity: 1}}}, {verb: rollback, id: "a"}})
+	l.decide([]operation{{verb: reserve, id: "a", lines: []line{{Product: "tea", Quantity: 1}}}, {verb: rollback, id: "a"}})
 	if len(l.events) != 0 {
 		t.Errorf("events %v", l.events)
 	}
-	l.decide([]operation{{verb: reserve, id: "b", lines: []line{{product: "tea", quantity: 1}}}})
+	l.decide([]operation{{verb: reserve, id: "b", lines: []line{{Product: "tea", Quantity: 1}}}})
 	if len(l.events) != 1 || l.events[0].Type != "stock.sold_out" {
 		t.Errorf("events %v, want stock.sold_out", l.events)
 	}
@@ -211,9 +211,9 @@ func TestWhatLapsedGoesBackOnce(t *testing.T) {
 // A closure that lost to a deadlock is run again with the same operations.
 func TestDecidingChangesNoOperation(t *testing.T) {
 	t.Parallel()
-	ops := []operation{{verb: reserve, id: "a", lines: []line{{product: "tea", quantity: 1}}}}
+	ops := []operation{{verb: reserve, id: "a", lines: []line{{Product: "tea", Quantity: 1}}}}
 	newLedger(map[string]shelf{"tea": {"tea", finite, 1, 0}}).decide(ops)
-	if ops[0].lines[0].counted != 0 {
+	if ops[0].lines[0].Counted != 0 {
 		t.Error("the operation was changed")
 	}
 }

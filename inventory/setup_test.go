@@ -112,6 +112,11 @@ func ok(t testing.TB, err error) {
 	want(t, err, fault.Internal, "")
 }
 
+// linesOfReservations are all lines l of all reservations r.
+const linesOfReservations = `
+	reservations r JOIN JSON_TABLE(CONVERT(r.contents USING utf8mb4), '$[*]' COLUMNS (
+		product_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin PATH '$.product', counted BIGINT PATH '$.counted')) l ON TRUE`
+
 // wantBalanced proves the books against the ledger in the database itself: what is on hand is the
 // sum of all movements, what is reserved is what held reservations took, and nothing is negative.
 func (s shop) wantBalanced() {
@@ -122,11 +127,11 @@ func (s shop) wantBalanced() {
 			WHERE s.on_hand <> (SELECT COALESCE(SUM(m.delta), 0) FROM stock_movements m WHERE m.product_id = s.product_id)`,
 		"reserved is not what is held": `
 			SELECT COUNT(*) FROM stock s
-			WHERE s.reserved <> (SELECT COALESCE(SUM(l.counted), 0) FROM reservation_lines l JOIN reservations r USING (reservation_id)
+			WHERE s.reserved <> (SELECT COALESCE(SUM(l.counted), 0) FROM ` + linesOfReservations + `
 			                     WHERE l.product_id = s.product_id AND r.state = 'held')`,
 		"negative": "SELECT COUNT(*) FROM stock WHERE on_hand < 0 OR reserved < 0 OR reserved > on_hand",
 		"sold without its movements": `
-			SELECT COUNT(*) FROM reservations r JOIN reservation_lines l USING (reservation_id)
+			SELECT COUNT(*) FROM ` + linesOfReservations + `
 			LEFT JOIN stock_movements m ON m.reference = r.reservation_id AND m.product_id = l.product_id AND m.kind = 'sold'
 			WHERE r.state = 'sold' AND l.counted > 0 AND NOT COALESCE(m.delta = -l.counted, FALSE)`,
 	} {

@@ -62,16 +62,18 @@ func (s sweeper) sweep(ctx context.Context) error {
 	}
 }
 
+const lapsedQuery = `
+	SELECT   reservation_id
+	FROM     reservations
+	WHERE    expires_at <= NOW(6)
+	ORDER BY expires_at
+	LIMIT    ?`
+
 // lapsed lists the reservations that are over for longest.
 func (s sweeper) lapsed(ctx context.Context) (ids []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTime)
 	defer cancel()
-	err = readChunk(ctx, s.db, `
-		SELECT   reservation_id
-		FROM     reservations
-		WHERE    expires_at <= NOW(6)
-		ORDER BY expires_at
-		LIMIT    ?`, []any{sweepMax}, func(rows *sql.Rows) error {
+	err = readChunk(ctx, s.db, lapsedQuery, []any{sweepMax}, func(rows *sql.Rows) error {
 		var id string
 		err := rows.Scan(&id)
 		ids = append(ids, id)

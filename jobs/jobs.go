@@ -45,7 +45,7 @@ func Topology(namespace string) messaging.Topology {
 		},
 		Accounts: []messaging.Account{
 			{Service: "gateway", Asks: true, Watches: []string{"product", "stock"}},
-			{Service: "cartmanager", Works: Cartmanager, Tells: "cart", Watches: []string{"product"}},
+			{Service: "cartmanager", Works: Cartmanager, Tells: "cart"},
 			{Service: "checkoutmanager", Works: Checkoutmanager, Tells: "order"},
 			{Service: "inventory", Tells: "stock"},
 			{Service: "payments", Tells: "payment"},

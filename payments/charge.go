@@ -46,8 +46,8 @@ func (s *server) charge(ctx context.Context, req *paymentspb.ChargeRequest, wait
 	if err != nil {
 		return nil, fmt.Errorf("payment %s: %w", want.id, err)
 	}
-	if isTombstone := p.amount == (money.Amount{}); !isTombstone && (p.amount != want.amount || p.method != want.method) {
-		return nil, fault.New(fault.Mismatch, "payment_mismatch", "payment %s was asked for with another amount, currency or method", want.id)
+	if isTombstone := p.amount == (money.Amount{}); !isTombstone && (p.orderID != want.orderID || p.amount != want.amount || p.method != want.method) {
+		return nil, fault.New(fault.Mismatch, "payment_mismatch", "payment %s was asked for with another order, amount, currency or method", want.id)
 	}
 	if p.state == initiated {
 		return s.await(ctx, p, wait)

@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"cartwright/internal/fault"
 	"cartwright/internal/testenv"
 	"cartwright/proto/paymentspb"
+	schema "cartwright/sql"
 )
 
 func TestEachTokenDoesWhatItSays(t *testing.T) { // P2
@@ -214,7 +217,7 @@ func TestAmountsAndCurrenciesStayExact(t *testing.T) { // P18
 		currency string
 	}{{4726, "EUR"}, {1, "JPY"}, {100_000_000_001, "USD"}, {math.MaxInt64, "XAU"}} {
 		id := newID()
-		req := &paymentspb.ChargeRequest{PaymentId: id, AmountMinor: want.minor, Currency: want.currency}
+		req := &paymentspb.ChargeRequest{PaymentId: id, OrderId: orderOf(id), AmountMinor: want.minor, Currency: want.currency}
 		if resp, err := s.Charge(t.Context(), req); err != nil || resp.GetState() != paymentspb.State_STATE_CHARGED {
 			t.Fatalf("%d %s: %v, %v", want.minor, want.currency, resp, err)
 		}
@@ -237,10 +240,11 @@ func TestSameIDWithOtherTermsIsAMismatch(t *testing.T) { // P16, P18
 	id := newID()
 	s.mustCharge(id, tokOK)
 	for _, other := range []*paymentspb.ChargeRequest{
-		{PaymentId: id, AmountMinor: 4727, Currency: "EUR", Method: tokOK},
-		{PaymentId: id, AmountMinor: 4726, Currency: "USD", Method: tokOK},
-		{PaymentId: id, AmountMinor: 4726, Currency: "EUR", Method: tokDeclined},
-		{PaymentId: id, AmountMinor: 4726, Currency: "EUR"},
+		{PaymentId: id, OrderId: orderOf(id), AmountMinor: 4727, Currency: "EUR", Method: tokOK},
+		{PaymentId: id, OrderId: orderOf(id), AmountMinor: 4726, Currency: "USD", Method: tokOK},
+		{PaymentId: id, OrderId: orderOf(id), AmountMinor: 4726, Currency: "EUR", Method: tokDeclined},
+		{PaymentId: id, OrderId: orderOf(id), AmountMinor: 4726, Currency: "EUR"},
+		{PaymentId: id, OrderId: "another", AmountMinor: 4726, Currency: "EUR", Method: tokOK},
 	} {
 		_, err := s.Charge(t.Context(), other)
 		wantFault(t, err, fault.Mismatch, "payment_mismatch")
@@ -252,12 +256,13 @@ func TestWrongRequestsNameTheField(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for field, req := range map[string]*paymentspb.ChargeRequest{
-		"payment_id":    {PaymentId: "x' OR '1'='1", AmountMinor: 1, Currency: "EUR"},
-		"amount_minor":  {PaymentId: "a", AmountMinor: 0, Currency: "EUR"},
-		"amount_minor ": {PaymentId: "a", AmountMinor: -1, Currency: "EUR"},
-		"currency":      {PaymentId: "a", AmountMinor: 1, Currency: "eur"},
-		"method":        {PaymentId: "a", AmountMinor: 1, Currency: "EUR", Method: "4111111111111111"},
-		"method ":       {PaymentId: "a", AmountMinor: 1, Currency: "EUR", Method: strings.Repeat("m", 65)},
+		"payment_id":    {PaymentId: "x' OR '1'='1", OrderId: "o", AmountMinor: 1, Currency: "EUR"},
+		"order_id":      {PaymentId: "a", AmountMinor: 1, Currency: "EUR"},
+		"amount_minor":  {PaymentId: "a", OrderId: "o", AmountMinor: 0, Currency: "EUR"},
+		"amount_minor ": {PaymentId: "a", OrderId: "o", AmountMinor: -1, Currency: "EUR"},
+		"currency":      {PaymentId: "a", OrderId: "o", AmountMinor: 1, Currency: "eur"},
+		"method":        {PaymentId: "a", OrderId: "o", AmountMinor: 1, Currency: "EUR", Method: "4111111111111111"},
+		"method ":       {PaymentId: "a", OrderId: "o", AmountMinor: 1, Currency: "EUR", Method: strings.Repeat("m", 65)},
 	} {
 		_, err := s.Charge(t.Context(), req)
 		wantFault(t, err, fault.Invalid, "invalid_field")
@@ -267,4 +272,27 @@ func TestWrongRequestsNameTheField(t *testing.T) {
 	}
 	_, err := s.Refund(t.Context(), &paymentspb.RefundRequest{})
 	wantFault(t, err, fault.Invalid, "invalid_field")
+}
+
+// A charge waits for the database three times: for its row, for the test provider's books, and for
+// the outcome with its event.
+func TestEachSaveOfAChargeIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	testenv.Database(t, namespace, schema.Payments)
+	db, proxy := testenv.OpenProxied(t, namespace+schema.Payments)
+	m := newMetrics(prometheus.NewRegistry())
+	test := newTestProvider(db, 0, m)
+	s := newServer(db, timed{test, m.provider}, providerTest, m)
+	before := proxy.Trips()
+	resp, err := s.Charge(t.Context(), euros(newID(), tokOK))
+	if err != nil || resp.GetState() != paymentspb.State_STATE_CHARGED {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	if trips := proxy.Trips() - before; trips != 3 {
+		t.Errorf("%d round trips", trips)
+	}
+	s.charges.all.Wait()
+	s.ledger.group.Wait()
+	test.books.group.Wait()
 }

@@ -79,24 +79,24 @@ func (l *ledger) close(ctx context.Context, id string, end state) (entered, erro
 
 // processed tells that money was taken.
 func processed(p payment) *outbox.Event {
-	return &outbox.Event{Type: "payment.processed", Subject: p.id, Data: struct {
+	return &outbox.Event{Type: "payment.processed", Subject: p.orderID, Data: struct {
 		OrderID       string `json:"orderId"`
 		PaymentID     string `json:"paymentId"`
 		PaymentStatus string `json:"paymentStatus"`
 		Amount        int64  `json:"amount"`
 		Currency      string `json:"currency"`
-	}{p.id, p.id, "PAID", p.amount.Minor, p.amount.Currency}}
+	}{p.orderID, p.id, "PAID", p.amount.Minor, p.amount.Currency}}
 }
 
 // givenBack tells that it was given back.
 func givenBack(p payment) *outbox.Event {
-	return &outbox.Event{Type: "payment.refunded", Subject: p.id, Data: struct {
+	return &outbox.Event{Type: "payment.refunded", Subject: p.orderID, Data: struct {
 		OrderID   string `json:"orderId"`
 		PaymentID string `json:"paymentId"`
 		Amount    int64  `json:"amount"`
 		Currency  string `json:"currency"`
 		Reason    string `json:"reason"`
-	}{p.id, p.id, p.amount.Minor, p.amount.Currency, p.reason}}
+	}{p.orderID, p.id, p.amount.Minor, p.amount.Currency, p.reason}}
 }
 
 // cut shortens a sentence to what the books have room for, in characters.

@@ -107,7 +107,7 @@ func TestWithoutTheBrokerMoneyIsTakenAndToldOfLater(t *testing.T) { // E3, E13
 		t.Errorf("%v", err)
 	}
 	proxy.Heal()
-	if e := r.nextEvent(t); e["subject"] != id || e["type"] != "payment.processed" {
+	if e := r.nextEvent(t); e["subject"] != orderOf(id) || e["type"] != "payment.processed" {
 		t.Errorf("event %v", e)
 	}
 	r.wantReady(t, http.StatusOK)

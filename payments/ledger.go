@@ -33,6 +33,7 @@ const (
 // payment is a row of the table of that name.
 type payment struct {
 	id          string
+	orderID     string // empty for a tombstone: nobody has charged it
 	amount      money.Amount
 	method      string
 	provider    string
@@ -78,7 +79,7 @@ func newLedger(db *sql.DB, m *metrics) *ledger {
 func (l *ledger) flush(ctx context.Context, batch []entry) ([]groupcommit.Result[entered], error) {
 	results := make([]groupcommit.Result[entered], len(batch))
 	again := false
-	err := store.InTx(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+	err := store.InTx(ctx, l.db, func(ctx context.Context, tx *store.Tx) error {
 		before, err := lockPayments(ctx, tx, idsOf(batch, again))
 		if err != nil {
 			return err
@@ -137,13 +138,13 @@ func believe(batch []entry, rows map[string]payment) (believed map[string]bool) 
 // lockPayments reads those of the payments that exist, and keeps anybody else from changing them.
 // The index is named because a small table would be scanned whole, waiting for rows that are none
 // of ours.
-func lockPayments(ctx context.Context, tx *sql.Tx, ids []string) (map[string]payment, error) {
+func lockPayments(ctx context.Context, tx *store.Tx, ids []string) (map[string]payment, error) {
 	locked := map[string]payment{}
 	if len(ids) == 0 {
 		return locked, nil
 	}
 	rows, err := tx.QueryContext(ctx, `
-		SELECT   payment_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason
+		SELECT   payment_id, order_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason
 		FROM     payments FORCE INDEX (PRIMARY)
 		WHERE    payment_id IN `+store.In(len(ids))+`
 		ORDER BY payment_id
@@ -154,7 +155,7 @@ func lockPayments(ctx context.Context, tx *sql.Tx, ids []string) (map[string]pay
 	defer rows.Close()
 	for rows.Next() {
 		var p payment
-		if err := rows.Scan(&p.id, &p.amount.Minor, &p.amount.Currency, &p.method, &p.provider, &p.state, &p.providerRef, &p.reasonCode, &p.reason); err != nil {
+		if err := rows.Scan(&p.id, &p.orderID, &p.amount.Minor, &p.amount.Currency, &p.method, &p.provider, &p.state, &p.providerRef, &p.reasonCode, &p.reason); err != nil {
 			return nil, err
 		}
 		locked[p.id] = p
@@ -162,13 +163,13 @@ func lockPayments(ctx context.Context, tx *sql.Tx, ids []string) (map[string]pay
 	return locked, rows.Err()
 }
 
-const paymentColumns = `(payment_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason, created_at, updated_at)`
+const paymentColumns = `(payment_id, order_id, amount_minor, currency, method, provider, state, provider_ref, reason_code, reason, created_at, updated_at)`
 
-const paymentTuple = "(?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6))"
+const paymentTuple = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6), NOW(6))"
 
 // writePayments saves what has changed: new rows in one statement, known ones in another, and
 // those that are believed to be initiated in a third.
-func writePayments(ctx context.Context, tx *sql.Tx, before, after map[string]payment, believed map[string]bool) error {
+func writePayments(ctx context.Context, tx *store.Tx, before, after map[string]payment, believed map[string]bool) error {
 	var fresh, changed, taken []payment
 	for id, p := range after {
 		switch old, known := before[id]; {
@@ -190,11 +191,11 @@ func writePayments(ctx context.Context, tx *sql.Tx, before, after map[string]pay
 	return updatePayments(ctx, tx, changed)
 }
 
-func insertPayments(ctx context.Context, tx *sql.Tx, fresh []payment) error {
+func insertPayments(ctx context.Context, tx *store.Tx, fresh []payment) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, "INSERT INTO payments "+paymentColumns+" VALUES "+store.Tuples(len(fresh), paymentTuple), paymentArgs(fresh)...)
+	err := tx.Write(ctx, "INSERT INTO payments "+paymentColumns+" VALUES "+store.Tuples(len(fresh), paymentTuple), paymentArgs(fresh)...)
 	if store.IsDuplicate(err) {
 		return store.ErrRaced // another process opened one of them after we had looked
 	}
@@ -207,7 +208,7 @@ const chargedMax = 64
 
 // chargePayments makes charged of what is initiated. One that is not was moved by another process,
 // and then all of the batch is looked at.
-func chargePayments(ctx context.Context, tx *sql.Tx, taken []payment) error {
+func chargePayments(ctx context.Context, tx *store.Tx, taken []payment) error {
 	slices.SortFunc(taken, byID)
 	for some := range slices.Chunk(taken, chargedMax) {
 		ids, refs := make([]any, len(some)), make([]any, len(some))
@@ -215,13 +216,10 @@ func chargePayments(ctx context.Context, tx *sql.Tx, taken []payment) error {
 			ids[i], refs[i] = p.id, p.providerRef
 		}
 		list := store.In(len(some))
-		matched, err := store.Matched(tx.ExecContext(ctx, `
+		err := tx.WriteAll(ctx, len(some), `
 			UPDATE payments FORCE INDEX (PRIMARY)
 			SET    state = 'charged', provider_ref = ELT(FIELD(payment_id, `+list[1:]+`, `+list[1:]+`, updated_at = NOW(6)
-			WHERE  payment_id IN `+list+` AND state = 'initiated'`, slices.Concat(ids, refs, ids)...))
-		if err == nil && matched != int64(len(some)) {
-			return store.ErrRaced
-		}
+			WHERE  payment_id IN `+list+` AND state = 'initiated'`, slices.Concat(ids, refs, ids)...)
 		if err != nil {
 			return err
 		}
@@ -234,23 +232,22 @@ func byID(a, b payment) int { return cmp.Compare(a.id, b.id) }
 // updatePayments writes many different rows with one statement. All of them exist and are locked
 // by us, so the insert in it never happens; and the decision that led here was made under that
 // lock, so no second guard is needed.
-func updatePayments(ctx context.Context, tx *sql.Tx, changed []payment) error {
+func updatePayments(ctx context.Context, tx *store.Tx, changed []payment) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, "INSERT INTO payments "+paymentColumns+" VALUES "+store.Tuples(len(changed), paymentTuple)+`
+	return tx.Write(ctx, "INSERT INTO payments "+paymentColumns+" VALUES "+store.Tuples(len(changed), paymentTuple)+`
 		ON DUPLICATE KEY UPDATE
 			state = VALUES(state), provider_ref = VALUES(provider_ref), reason_code = VALUES(reason_code),
 			reason = VALUES(reason), updated_at = VALUES(updated_at)`, paymentArgs(changed)...)
-	return err
 }
 
 // paymentArgs lists the rows in key order, in which every process writes them.
 func paymentArgs(rows []payment) []any {
 	slices.SortFunc(rows, byID)
-	args := make([]any, 0, 9*len(rows))
+	args := make([]any, 0, 10*len(rows))
 	for _, p := range rows {
-		args = append(args, p.id, p.amount.Minor, p.amount.Currency, p.method, p.provider, p.state, p.providerRef, p.reasonCode, p.reason)
+		args = append(args, p.id, p.orderID, p.amount.Minor, p.amount.Currency, p.method, p.provider, p.state, p.providerRef, p.reasonCode, p.reason)
 	}
 	return args
 }

@@ -148,11 +148,11 @@ func TestServiceTakesMoneyAndGivesItBack(t *testing.T) { // P1, P2, P15, P16
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`{"amount":4726,"currency":"EUR","orderId":"` + id + `","paymentId":"` + id + `","paymentStatus":"PAID"}`,
-		`{"amount":4726,"currency":"EUR","orderId":"` + id + `","paymentId":"` + id + `","reason":"order failed"}`,
+		`{"amount":4726,"currency":"EUR","orderId":"` + orderOf(id) + `","paymentId":"` + id + `","paymentStatus":"PAID"}`,
+		`{"amount":4726,"currency":"EUR","orderId":"` + orderOf(id) + `","paymentId":"` + id + `","reason":"order failed"}`,
 	} {
 		e := r.nextEvent(t)
-		if got, _ := json.Marshal(e["data"]); string(got) != want || e["source"] != "cartwright/payments" || e["subject"] != id {
+		if got, _ := json.Marshal(e["data"]); string(got) != want || e["source"] != "cartwright/payments" || e["subject"] != orderOf(id) {
 			t.Errorf("event %v, want data %s", e, want)
 		}
 	}

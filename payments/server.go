@@ -49,6 +49,7 @@ var methodShape = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,63}$`)
 func (s *server) wanted(req *paymentspb.ChargeRequest) (payment, error) {
 	p := payment{
 		id:       req.GetPaymentId(),
+		orderID:  req.GetOrderId(),
 		amount:   money.Amount{Minor: req.GetAmountMinor(), Currency: req.GetCurrency()},
 		method:   req.GetMethod(),
 		provider: s.providerName,
@@ -57,6 +58,8 @@ func (s *server) wanted(req *paymentspb.ChargeRequest) (payment, error) {
 	switch {
 	case !ids.Valid(p.id):
 		return payment{}, fault.InvalidField("payment_id", ids.Shape)
+	case !ids.Valid(p.orderID):
+		return payment{}, fault.InvalidField("order_id", ids.Shape)
 	case p.amount.Minor <= 0:
 		return payment{}, fault.InvalidField("amount_minor", "must be more than 0")
 	case !money.ValidCurrency(p.amount.Currency):

@@ -67,8 +67,11 @@ func (s *shop) stop() {
 	s.test.books.group.Wait()
 }
 
+// orderOf names the order that a payment is for.
+func orderOf(id string) string { return "o-" + id }
+
 func euros(id, method string) *paymentspb.ChargeRequest {
-	return &paymentspb.ChargeRequest{PaymentId: id, AmountMinor: 4726, Currency: "EUR", Method: method}
+	return &paymentspb.ChargeRequest{PaymentId: id, OrderId: orderOf(id), AmountMinor: 4726, Currency: "EUR", Method: method}
 }
 
 func (s *shop) charge(id, method string) (paymentspb.State, error) {
@@ -136,7 +139,7 @@ func (s *shop) events(id string) (types []string) {
 		s.t.Fatal(err)
 	}
 	for _, e := range events {
-		if e.Subject == id {
+		if e.Subject == orderOf(id) {
 			types = append(types, e.Type)
 		}
 	}

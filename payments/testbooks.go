@@ -83,7 +83,7 @@ func (b *testBooks) refund(ctx context.Context, key string, amount money.Amount)
 func (b *testBooks) flush(ctx context.Context, batch []testEntry) ([]groupcommit.Result[testCharge], error) {
 	results := make([]groupcommit.Result[testCharge], len(batch))
 	look := keysOf(batch, false)
-	err := store.InTx(ctx, b.db, func(ctx context.Context, tx *sql.Tx) error {
+	err := store.InTx(ctx, b.db, func(ctx context.Context, tx *store.Tx) error {
 		before, err := lockTestCharges(ctx, tx, look)
 		look = keysOf(batch, true) // should this be run again
 		if err != nil {
@@ -115,7 +115,7 @@ func keysOf(batch []testEntry, all bool) []string {
 	return slices.Compact(keys)
 }
 
-func lockTestCharges(ctx context.Context, tx *sql.Tx, keys []string) (map[string]testCharge, error) {
+func lockTestCharges(ctx context.Context, tx *store.Tx, keys []string) (map[string]testCharge, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -142,7 +142,7 @@ func lockTestCharges(ctx context.Context, tx *sql.Tx, keys []string) (map[string
 
 // writeTestCharges adds the lines that are new, all in one statement. A known line changes only
 // when it is refunded, which is rare enough for a statement each.
-func writeTestCharges(ctx context.Context, tx *sql.Tx, before, after map[string]testCharge) error {
+func writeTestCharges(ctx context.Context, tx *store.Tx, before, after map[string]testCharge) error {
 	var fresh []testCharge
 	for key, c := range after {
 		old, known := before[key]
@@ -152,7 +152,7 @@ func writeTestCharges(ctx context.Context, tx *sql.Tx, before, after map[string]
 		if !known || c == old {
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, `
+		if err := tx.Write(ctx, `
 			UPDATE test_provider_charges
 			SET    refunded_minor = ?
 			WHERE  idempotency_key = ?`, c.refunded, key); err != nil {
@@ -167,7 +167,7 @@ func writeTestCharges(ctx context.Context, tx *sql.Tx, before, after map[string]
 	for _, c := range fresh {
 		args = append(args, c.key, c.amount.Minor, c.amount.Currency, c.method, string(c.outcome), c.refunded)
 	}
-	_, err := tx.ExecContext(ctx, `
+	err := tx.Write(ctx, `
 		INSERT INTO test_provider_charges (idempotency_key, amount_minor, currency, method, outcome, refunded_minor)
 		VALUES `+store.Tuples(len(fresh), "(?, ?, ?, ?, ?, ?)"), args...)
 	if store.IsDuplicate(err) {

@@ -17,8 +17,7 @@ import (
 // do. (FOR UPDATE needs UPDATE or DELETE as well; ON DUPLICATE KEY UPDATE needs INSERT and UPDATE.)
 var rights = map[string]map[string]string{
 	Inventory: {
-		"stock": "SELECT, INSERT, UPDATE", "reservations": "SELECT, INSERT, UPDATE", "reservation_lines": "SELECT, INSERT",
-		"stock_movements": "SELECT, INSERT", "outbox": outboxRights,
+		"stock": "SELECT, INSERT, UPDATE", "reservations": "SELECT, INSERT, UPDATE", "stock_movements": "SELECT, INSERT", "outbox": outboxRights,
 	},
 	Carts: {
 		"carts": "SELECT, INSERT, UPDATE", "cart_lines": "SELECT, INSERT, UPDATE, DELETE", "freezes": "SELECT, INSERT, UPDATE",

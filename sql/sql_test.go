@@ -103,6 +103,94 @@ func TestFrozenLinesOutliveAnUpgrade(t *testing.T) {
 	}
 }
 
+// What reservations promise, they promise after the upgrade, and after the way back.
+func TestPromisesOutliveAnUpgrade(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	up(t, dsn, namespace, schema.Inventory)
+	testenv.Down(t, namespace, schema.Inventory, 2)
+	db := testenv.Open(t, namespace+schema.Inventory)
+	exec(t, db, "INSERT INTO reservations (reservation_id, state, expires_at) VALUES ('r1', 'held', NOW(6)), ('r2', 'sold', NULL), ('r3', 'released', NULL), ('r4', 'released', NULL)")
+	exec(t, db, "INSERT INTO reservation_lines (reservation_id, product_id, quantity, counted) VALUES ('r1', 'pot', 1, 0), ('r1', 'tea', 2, 2), ('r2', 'tea', 3, 3), ('r3', 'tea', 4, 4)")
+	before := text(t, db, "SELECT GROUP_CONCAT(reservation_id, product_id, quantity, '/', counted ORDER BY 1) FROM reservation_lines")
+	for range 2 {
+		up(t, dsn, namespace, schema.Inventory)
+		for id, want := range map[string]string{
+			"r1": "held [map[counted:0 product:pot quantity:1] map[counted:2 product:tea quantity:2]]", "r2": "sold [map[counted:3 product:tea quantity:3]]",
+			"r3": "released [map[counted:4 product:tea quantity:4]]", "r4": "released []",
+		} {
+			var lines []map[string]any
+			if err := json.Unmarshal([]byte(text(t, db, "SELECT contents FROM reservations WHERE reservation_id = '"+id+"'")), &lines); err != nil {
+				t.Error(err)
+			}
+			slices.SortFunc(lines, func(a, b map[string]any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+			if got := fmt.Sprint(text(t, db, "SELECT state FROM reservations WHERE reservation_id = '"+id+"'"), " ", lines); got != want {
+				t.Errorf("%s is %s, want %s", id, got, want)
+			}
+		}
+		testenv.Down(t, namespace, schema.Inventory, 2)
+		if after := text(t, db, "SELECT GROUP_CONCAT(reservation_id, product_id, quantity, '/', counted ORDER BY 1) FROM reservation_lines"); after != before || before == "" {
+			t.Errorf("lines are %s, and were %s", after, before)
+		}
+	}
+}
+
+func text(t *testing.T, db *sql.DB, query string) (value string) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), query).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return value
+}
+
+// Checkouts that an earlier version has begun, ended and charged go on under the IDs that others have
+// made their promises under, and new ones have their own. On the way back, every line stays with
+// its order.
+func TestCheckoutsOutliveTheirNewIDs(t *testing.T) {
+	t.Parallel()
+	namespace := testenv.Namespace(t)
+	dsn, _ := testenv.Servers(t)
+	up(t, dsn, namespace, schema.Checkouts)
+	up(t, dsn, namespace, schema.Payments)
+	testenv.Down(t, namespace, schema.Checkouts, 4)
+	testenv.Down(t, namespace, schema.Payments, 2)
+	checkouts, payments := testenv.Open(t, namespace+schema.Checkouts), testenv.Open(t, namespace+schema.Payments)
+	const columns, rest = "client_id, request_hash, payment_method, email, state, created_at, updated_at, due_at", ", REPEAT('x', 32), '', '', 'placing', NOW(6), NOW(6), NOW(6))"
+	exec(t, checkouts, "INSERT INTO orders (order_id, "+columns+") VALUES ('o1', 'ann'"+rest+", ('o2', 'bob'"+rest)
+	exec(t, checkouts, "INSERT INTO order_lines (order_id, product_id, name, quantity, unit_price_minor) VALUES ('o1', 'tea', 'Tea', 2, 450)")
+	exec(t, payments, `INSERT INTO payments (payment_id, amount_minor, currency, method, provider, state, created_at, updated_at) VALUES
+		('o1', 900, 'EUR', '', 'test', 'charged', NOW(6), NOW(6)), ('o2', 0, '', '', 'test', 'cancelled', NOW(6), NOW(6))`)
+
+	up(t, dsn, namespace, schema.Checkouts)
+	up(t, dsn, namespace, schema.Payments)
+	expectText(t, checkouts, "SELECT GROUP_CONCAT(checkout_id, '=', order_id ORDER BY checkout_id) FROM orders", "o1=o1,o2=o2")
+	expectText(t, checkouts, "SELECT GROUP_CONCAT(checkout_id, ' ', product_id) FROM order_lines", "o1 tea")
+	expectText(t, payments, "SELECT GROUP_CONCAT(payment_id, '=', order_id ORDER BY payment_id) FROM payments", "o1=o1,o2=")
+	exec(t, checkouts, "INSERT INTO orders (checkout_id, order_id, "+columns+") VALUES ('c3', 'o3', 'cid'"+rest)
+	exec(t, checkouts, "INSERT INTO order_lines (checkout_id, product_id, name, quantity, unit_price_minor) VALUES ('c3', 'pot', 'Pot', 1, 100)")
+	for _, twice := range []string{"('c4', 'o3', 'cid'", "('c3', 'o4', 'cid'"} {
+		if err := execAs(t, checkouts, "INSERT INTO orders (checkout_id, order_id, "+columns+") VALUES "+twice+rest); !store.IsDuplicate(err) {
+			t.Errorf("%s: %v", twice, err)
+		}
+	}
+
+	testenv.Down(t, namespace, schema.Checkouts, 4)
+	testenv.Down(t, namespace, schema.Payments, 2)
+	expectText(t, checkouts, "SELECT GROUP_CONCAT(order_id ORDER BY order_id) FROM orders", "o1,o2,o3")
+	expectText(t, checkouts, "SELECT GROUP_CONCAT(order_id, ' ', product_id ORDER BY order_id) FROM order_lines", "o1 tea,o3 pot")
+	up(t, dsn, namespace, schema.Checkouts)
+	expectText(t, checkouts, "SELECT GROUP_CONCAT(checkout_id, '=', order_id ORDER BY checkout_id) FROM orders", "o1=o1,o2=o2,o3=o3")
+}
+
+func expectText(t *testing.T, db *sql.DB, query, want string) {
+	t.Helper()
+	var got string
+	if err := db.QueryRowContext(t.Context(), query).Scan(&got); err != nil || got != want {
+		t.Errorf("%s: %q, want %q, %v", query, got, want, err)
+	}
+}
+
 func up(t *testing.T, dsn, namespace, d string) (tables string) {
 	t.Helper()
 	if err := schema.Migrate(t.Context(), dsn, namespace, d); err != nil {

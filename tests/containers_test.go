@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -230,7 +231,7 @@ func (c *composed) sum(of container, port string, counts func(sample string) boo
 // leavesNothing takes the shop away and holds it to be gone.
 func (c *composed) leavesNothing() {
 	if c.t.Failed() {
-		c.t.Logf("the ends of the logs:\n%s", c.compose("logs", "--tail", "20"))
+		c.keepLogs()
 	}
 	c.compose("--profile", "tools", "down", "--volumes", "--timeout", "20")
 	filter := "label=com.docker.compose.project=" + c.project
@@ -244,6 +245,16 @@ func (c *composed) leavesNothing() {
 		}
 	}
 	c.docker("image", "rm", "cartwright:"+c.project)
+}
+
+// keepLogs leaves what the containers said in a file, beside which the reason of a failure would not
+// be found again.
+func (c *composed) keepLogs() {
+	file := filepath.Join(os.TempDir(), c.project+".log")
+	if err := os.WriteFile(file, []byte(c.compose("logs", "--timestamps")), 0o600); err != nil {
+		c.t.Error(err)
+	}
+	c.t.Logf("what the containers said is in %s", file)
 }
 
 // charges counts what was taken and not given back.

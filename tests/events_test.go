@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,28 @@ func TestAnEventOutlivesTheProcessThatSavedIt(t *testing.T) {
 	}
 }
 
+// wantTold waits until events of all these types have named an order. They come from several
+// services, in any order.
+func wantTold(t *testing.T, heard <-chan amqp.Delivery, order string, kinds ...string) {
+	t.Helper()
+	limit := time.NewTimer(readyLimit)
+	defer limit.Stop()
+	for len(kinds) > 0 {
+		select {
+		case d := <-heard:
+			var e cloudEvent
+			if err := json.Unmarshal(d.Body, &e); err != nil {
+				t.Fatalf("event %s: %v", d.Body, err)
+			}
+			if e.Data["orderId"] == order {
+				kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == e.Type })
+			}
+		case <-limit.C:
+			t.Fatalf("no event %v names order %s", kinds, order)
+		}
+	}
+}
+
 func (s *shop) waitingEvents(database string) (n int) {
 	s.t.Helper()
 	if err := s.database(database).QueryRow("SELECT COUNT(*) FROM outbox").Scan(&n); err != nil {
@@ -146,10 +169,12 @@ func TestServicesWaitForTheirServers(t *testing.T) {
 }
 
 // I7: a payment takes longer than stock is held for. The reservation lapses, so the late commit is
-// refused, the money goes back, and the unit is for sale again.
+// refused, the money goes back, and the unit is for sale again. Every event on the way names the order
+// as its customer knows it.
 func TestALapsedReservationIsNotSold(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, options{env: map[string]string{"INVENTORY_RESERVATION_TTL": "1s", "PAYMENTS_TEST_SLOW": "4s"}})
+	heard := s.wire().hear()
 	s.product("tea", 100, 1)
 	s.fill("ann", "tea", 1)
 	s.fill("bob", "tea", 1)
@@ -161,6 +186,7 @@ func TestALapsedReservationIsNotSold(t *testing.T) {
 	if o := s.ends(a.Order); o.Status != "CANCELLED" || o.Reason == "" {
 		t.Errorf("order: %+v", o)
 	}
+	wantTold(t, heard, a.Order, "payment.processed", "payment.refunded", "cart.thawed", "order.cancelled")
 	s.providerIsEven(a.Order)
 	if got := s.stock("tea"); got != (stock{}) {
 		t.Errorf("stock: got %+v, want none", got)

@@ -19,11 +19,7 @@ func (s *shop) breakPlacing(client string) (mend func()) {
 	// A trigger takes no parameters; the client is one of the test's own.
 	_, err := db.ExecContext(s.t.Context(), fmt.Sprintf(`
 		CREATE TRIGGER placing_is_broken BEFORE UPDATE ON orders FOR EACH ROW
-		BEGIN
-			IF NEW.state = 'placed' AND NEW.client_id = '%s' THEN
-				SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'broken by a test';
-			END IF;
-		END`, client))
+		SET NEW.state = IF(NEW.state = 'placed' AND NEW.client_id = '%s', NULL, NEW.state)`, client))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -120,12 +116,13 @@ func TestLateMoneyGoesBack(t *testing.T) {
 // nothing of it.
 func (s *shop) providerIsEven(order string) {
 	s.t.Helper()
+	checkout := s.checkoutOf(order)
 	var outcome string
 	var kept int64
 	testenv.Eventually(s.t, readyLimit, "the provider has decided "+order, func() bool {
 		return s.database(schema.Payments).QueryRow(`
 			SELECT outcome, IF(outcome = 'charged', amount_minor - refunded_minor, 0)
-			FROM   test_provider_charges WHERE idempotency_key = ?`, order).Scan(&outcome, &kept) == nil
+			FROM   test_provider_charges WHERE idempotency_key = ?`, checkout).Scan(&outcome, &kept) == nil
 	})
 	if kept != 0 {
 		s.t.Errorf("the provider keeps %d of %s (%s)", kept, order, outcome)

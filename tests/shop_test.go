@@ -243,11 +243,20 @@ func (s *shop) agrees() {
 func (s *shop) charges(orderID string) (n int) {
 	s.t.Helper()
 	db := s.database(schema.Payments)
-	err := db.QueryRow("SELECT COUNT(*) FROM test_provider_charges WHERE idempotency_key = ? AND outcome = 'charged' AND refunded_minor = 0", orderID).Scan(&n)
+	err := db.QueryRow("SELECT COUNT(*) FROM test_provider_charges WHERE idempotency_key = ? AND outcome = 'charged' AND refunded_minor = 0", s.checkoutOf(orderID)).Scan(&n)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return n
+}
+
+// checkoutOf is the ID under which others have made their promises to an order.
+func (s *shop) checkoutOf(orderID string) (id string) {
+	s.t.Helper()
+	if err := s.database(schema.Checkouts).QueryRow("SELECT checkout_id FROM orders WHERE order_id = ?", orderID).Scan(&id); err != nil {
+		s.t.Fatalf("order %s: %v", orderID, err)
+	}
+	return id
 }
 
 // countOrders counts the checkouts in a state, or all of them.

@@ -13,21 +13,26 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// books is a healthy shop's rows: order-1 is placed and paid, order-2 was given back, order-3 is
-// on its way.
+// books is a healthy shop's rows: ann-1 is placed and paid, bob-1 was given back, cid-1 is on its way,
+// and dan-1 is placed and paid too. Their checkouts are order-1 to order-4. The contents of order-1 are
+// spelled as by an upgrade.
 const books = `
-INSERT INTO {inventory}.stock (product_id, kind, on_hand, reserved) VALUES ('tea', 'finite', 8, 1), ('pot', 'infinite', 0, 0);
-INSERT INTO {inventory}.reservations (reservation_id, state, expires_at) VALUES ('order-1', 'sold', NULL), ('order-2', 'released', NULL), ('order-3', 'held', NOW(6) + INTERVAL 1 HOUR);
-INSERT INTO {inventory}.reservation_lines (reservation_id, product_id, quantity, counted) VALUES ('order-1', 'tea', 2, 2), ('order-1', 'pot', 1, 0), ('order-2', 'tea', 3, 3), ('order-3', 'tea', 1, 1);
-INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta) VALUES ('first', 'tea', 'adjusted', 10), ('order-1', 'tea', 'sold', -2), ('order-2', 'tea', 'sold', -3), ('order-2', 'tea', 'returned', 3);
-INSERT INTO {checkouts}.orders (order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at) VALUES
-  ('order-1', 'ann', REPEAT('x', 32), '', '', 'placed', '', '', 250, 'EUR', NOW(6), NOW(6), NULL),
-  ('order-2', 'bob', REPEAT('x', 32), '', '', 'failed', 'timed_out', 'took too long', 300, 'EUR', NOW(6), NOW(6), NULL),
-  ('order-3', 'cid', REPEAT('x', 32), '', '', 'placing', '', '', 0, '', NOW(6), NOW(6), NOW(6) + INTERVAL 1 MINUTE);
-INSERT INTO {checkouts}.order_lines (order_id, product_id, name, quantity, unit_price_minor) VALUES ('order-1', 'tea', 'Tea', 2, 100), ('order-1', 'pot', 'Pot', 1, 50), ('order-2', 'tea', 'Tea', 3, 100);
-INSERT INTO {payments}.payments (payment_id, amount_minor, currency, method, provider, state, created_at, updated_at) VALUES ('order-1', 250, 'EUR', '', 'test', 'charged', NOW(6), NOW(6)), ('order-2', 300, 'EUR', '', 'test', 'refunded', NOW(6), NOW(6));
-INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome, refunded_minor) VALUES ('order-1', 250, 'EUR', '', 'charged', 0), ('order-2', 300, 'EUR', '', 'charged', 300);
-INSERT INTO {carts}.freezes (checkout_id, client_id, state, contents, updated_at) VALUES ('order-1', 'ann', 'frozen', '[]', NOW(6)), ('order-2', 'bob', 'thawed', '[]', NOW(6)), ('order-3', 'cid', 'frozen', '[]', NOW(6));
+INSERT INTO {inventory}.stock (product_id, kind, on_hand, reserved) VALUES ('tea', 'finite', 8, 1), ('pot', 'infinite', 0, 0), ('jar', 'finite', 1, 0);
+INSERT INTO {inventory}.reservations (reservation_id, state, expires_at, contents) VALUES
+  ('order-1', 'sold', NULL, '[{"counted": 2, "product": "tea", "quantity": 2}, {"counted": 0, "product": "pot", "quantity": 1}]'),
+  ('order-2', 'released', NULL, '[{"product":"tea","quantity":3,"counted":3}]'),
+  ('order-3', 'held', NOW(6) + INTERVAL 1 HOUR, '[{"product":"tea","quantity":1,"counted":1}]'),
+  ('order-4', 'sold', NULL, '[{"product":"jar","quantity":1,"counted":1}]');
+INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta) VALUES ('first', 'tea', 'adjusted', 10), ('order-1', 'tea', 'sold', -2), ('order-2', 'tea', 'sold', -3), ('order-2', 'tea', 'returned', 3), ('first', 'jar', 'adjusted', 2), ('order-4', 'jar', 'sold', -1);
+INSERT INTO {checkouts}.orders (checkout_id, order_id, client_id, request_hash, payment_method, email, state, reason_code, reason, total_minor, currency, created_at, updated_at, due_at) VALUES
+  ('order-1', 'ann-1', 'ann', REPEAT('x', 32), '', '', 'placed', '', '', 250, 'EUR', NOW(6), NOW(6), NULL),
+  ('order-2', 'bob-1', 'bob', REPEAT('x', 32), '', '', 'failed', 'timed_out', 'took too long', 300, 'EUR', NOW(6), NOW(6), NULL),
+  ('order-3', 'cid-1', 'cid', REPEAT('x', 32), '', '', 'placing', '', '', 0, '', NOW(6), NOW(6), NOW(6) + INTERVAL 1 MINUTE),
+  ('order-4', 'dan-1', 'dan', REPEAT('x', 32), '', '', 'placed', '', '', 100, 'EUR', NOW(6), NOW(6), NULL);
+INSERT INTO {checkouts}.order_lines (checkout_id, product_id, name, quantity, unit_price_minor) VALUES ('order-1', 'tea', 'Tea', 2, 100), ('order-1', 'pot', 'Pot', 1, 50), ('order-2', 'tea', 'Tea', 3, 100), ('order-4', 'jar', 'Jar', 1, 100);
+INSERT INTO {payments}.payments (payment_id, order_id, amount_minor, currency, method, provider, state, created_at, updated_at) VALUES ('order-1', 'ann-1', 250, 'EUR', '', 'test', 'charged', NOW(6), NOW(6)), ('order-2', 'bob-1', 300, 'EUR', '', 'test', 'refunded', NOW(6), NOW(6)), ('order-4', 'dan-1', 100, 'EUR', '', 'test', 'charged', NOW(6), NOW(6));
+INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome, refunded_minor) VALUES ('order-1', 250, 'EUR', '', 'charged', 0), ('order-2', 300, 'EUR', '', 'charged', 300), ('order-4', 100, 'EUR', '', 'charged', 0);
+INSERT INTO {carts}.freezes (checkout_id, client_id, state, contents, updated_at) VALUES ('order-1', 'ann', 'frozen', '[]', NOW(6)), ('order-2', 'bob', 'thawed', '[]', NOW(6)), ('order-3', 'cid', 'frozen', '[]', NOW(6)), ('order-4', 'dan', 'frozen', '[]', NOW(6));
 INSERT INTO {catalogue}.outbox (events) VALUES ('[]')`
 
 // corruptions are ways in which one row can be wrong, the checks that must say so, and the row
@@ -61,34 +66,58 @@ var corruptions = []struct {
 		false, "reservation order-3", []string{"no reservation is held long after its time"}},
 	{"a placed order's stock goes back",
 		"UPDATE {inventory}.reservations SET state = 'released' WHERE reservation_id = 'order-1'", "UPDATE {inventory}.reservations SET state = 'sold' WHERE reservation_id = 'order-1'",
-		false, "order order-1 product tea", []string{"what a reservation sold has left the shelf, and nothing else has", "every line of a placed order was sold, in full"}},
+		false, "order ann-1 product tea", []string{"what a reservation sold has left the shelf, and nothing else has", "every line of a placed order was sold, in full"}},
 	{"a line was sold in part",
-		"UPDATE {inventory}.reservation_lines SET quantity = 2 WHERE reservation_id = 'order-1' AND product_id = 'pot'", "UPDATE {inventory}.reservation_lines SET quantity = 1 WHERE reservation_id = 'order-1' AND product_id = 'pot'",
-		false, "order order-1 product pot: bought 1, reserved 2", []string{"every line of a placed order was sold, in full"}},
+		`UPDATE {inventory}.reservations SET contents = REPLACE(contents, '"pot", "quantity": 1', '"pot", "quantity": 2') WHERE reservation_id = 'order-1'`,
+		`UPDATE {inventory}.reservations SET contents = REPLACE(contents, '"pot", "quantity": 2', '"pot", "quantity": 1') WHERE reservation_id = 'order-1'`,
+		false, "order ann-1 product pot: bought 1, reserved 2", []string{"every line of a placed order was sold, in full"}},
 	{"a reservation is lost",
 		"UPDATE {inventory}.reservations SET reservation_id = 'ghost' WHERE reservation_id = 'order-1'", "UPDATE {inventory}.reservations SET reservation_id = 'order-1' WHERE reservation_id = 'ghost'",
-		false, "order order-1", []string{"every line of a placed order was sold, in full"}},
+		false, "reservation order-1 (none) product tea: sold and not returned 2", []string{"what a reservation sold has left the shelf, and nothing else has", "every line of a placed order was sold, in full"}},
+	{"a plain line was sold in part",
+		`UPDATE {inventory}.reservations SET contents = REPLACE(contents, '1', '2') WHERE reservation_id = 'order-4'`,
+		`UPDATE {inventory}.reservations SET contents = REPLACE(contents, '2', '1') WHERE reservation_id = 'order-4'`,
+		false, "order dan-1 product jar: bought 1, reserved 2", []string{"what a reservation sold has left the shelf, and nothing else has", "every line of a placed order was sold, in full"}},
+	{"what was counted is changed",
+		`UPDATE {inventory}.reservations SET contents = REPLACE(contents, '"counted":1', '"counted":0') WHERE reservation_id IN ('order-3', 'order-4')`,
+		`UPDATE {inventory}.reservations SET contents = REPLACE(contents, '"counted":0', '"counted":1') WHERE reservation_id IN ('order-3', 'order-4')`,
+		false, "reservation order-4 (sold) product jar: counted 0, sold 1", []string{"reserved stock is the sum of what is held", "what a reservation sold has left the shelf, and nothing else has"}},
+	{"a sale is forgotten, and the units are on the shelf",
+		"UPDATE {inventory}.stock SET on_hand = 2 WHERE product_id = 'jar'; DELETE FROM {inventory}.stock_movements WHERE reference = 'order-4'",
+		"UPDATE {inventory}.stock SET on_hand = 1 WHERE product_id = 'jar'; INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta) VALUES ('order-4', 'jar', 'sold', -1)",
+		false, "reservation order-4 (sold) product jar: counted 1, sold 0", []string{"what a reservation sold has left the shelf, and nothing else has"}},
+	{"what is only held has left the shelf",
+		"UPDATE {inventory}.stock SET on_hand = 7 WHERE product_id = 'tea'; INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta) VALUES ('order-3', 'tea', 'sold', -1)",
+		"UPDATE {inventory}.stock SET on_hand = 8 WHERE product_id = 'tea'; DELETE FROM {inventory}.stock_movements WHERE reference = 'order-3'",
+		false, "reservation order-3 (held) product tea: sold and not returned 1", []string{"what a reservation sold has left the shelf, and nothing else has"}},
+	{"what nobody bought has left the shelf",
+		"UPDATE {inventory}.stock SET on_hand = 7 WHERE product_id = 'tea'; INSERT INTO {inventory}.stock_movements (reference, product_id, kind, delta) VALUES ('order-4', 'tea', 'sold', -1)",
+		"UPDATE {inventory}.stock SET on_hand = 8 WHERE product_id = 'tea'; DELETE FROM {inventory}.stock_movements WHERE reference = 'order-4' AND product_id = 'tea'",
+		false, "reservation order-4 (sold) product tea: sold and not returned 1", []string{"what a reservation sold has left the shelf, and nothing else has"}},
 	{"an order's total is changed",
-		"UPDATE {checkouts}.orders SET total_minor = 251 WHERE order_id = 'order-1'", "UPDATE {checkouts}.orders SET total_minor = 250 WHERE order_id = 'order-1'",
-		false, "order order-1: total 251", []string{"every placed order has lines, and they add up to its total", "every placed order was paid, exactly"}},
+		"UPDATE {checkouts}.orders SET total_minor = 251 WHERE order_id = 'ann-1'", "UPDATE {checkouts}.orders SET total_minor = 250 WHERE order_id = 'ann-1'",
+		false, "order ann-1: total 251", []string{"every placed order has lines, and they add up to its total", "every placed order was paid, exactly"}},
 	{"a failed checkout keeps stock",
 		"UPDATE {inventory}.reservations SET state = 'sold' WHERE reservation_id = 'order-2'", "UPDATE {inventory}.reservations SET state = 'released' WHERE reservation_id = 'order-2'",
-		false, "order order-2: reservation is sold", []string{"what a reservation sold has left the shelf, and nothing else has", "a failed checkout holds no stock"}},
+		false, "order bob-1: reservation is sold", []string{"what a reservation sold has left the shelf, and nothing else has", "a failed checkout holds no stock"}},
 	{"a payment is made smaller",
 		"UPDATE {payments}.payments SET amount_minor = 1 WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET amount_minor = 250 WHERE payment_id = 'order-1'",
-		false, "order order-1", []string{"every placed order was paid, exactly", "the provider's books say what ours say"}},
+		false, "order ann-1", []string{"every placed order was paid, exactly", "the provider's books say what ours say"}},
 	{"a payment in another currency",
 		"UPDATE {payments}.payments SET currency = 'USD' WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET currency = 'EUR' WHERE payment_id = 'order-1'",
-		false, "order order-1", []string{"every placed order was paid, exactly"}},
+		false, "order ann-1", []string{"every placed order was paid, exactly"}},
 	{"a placed order's payment was given back",
 		"UPDATE {payments}.payments SET state = 'refunded' WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET state = 'charged' WHERE payment_id = 'order-1'",
 		false, "payment order-1 is refunded", []string{"every placed order was paid, exactly", "the provider's books say what ours say"}},
 	{"a failed checkout keeps money",
 		"UPDATE {payments}.payments SET state = 'charged' WHERE payment_id = 'order-2'", "UPDATE {payments}.payments SET state = 'refunded' WHERE payment_id = 'order-2'",
-		false, "order order-2: payment is charged", []string{"a failed checkout keeps no money", "the provider's books say what ours say"}},
+		false, "order bob-1: payment is charged", []string{"a failed checkout keeps no money", "the provider's books say what ours say"}},
 	{"a charge without an order",
 		"UPDATE {payments}.payments SET payment_id = 'ghost' WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET payment_id = 'order-1' WHERE payment_id = 'ghost'",
 		false, "payment ghost of 250 EUR", []string{"every placed order was paid, exactly", "every charge belongs to an order", "the provider's books say what ours say", "the provider charged nothing that we do not know"}},
+	{"a charge for another order",
+		"UPDATE {payments}.payments SET order_id = 'bob-1' WHERE payment_id = 'order-1'", "UPDATE {payments}.payments SET order_id = 'ann-1' WHERE payment_id = 'order-1'",
+		false, "payment order-1 of 250 EUR for order bob-1", []string{"every charge belongs to an order"}},
 	{"the provider kept half of a refund",
 		"UPDATE {payments}.test_provider_charges SET refunded_minor = 150 WHERE idempotency_key = 'order-2'", "UPDATE {payments}.test_provider_charges SET refunded_minor = 300 WHERE idempotency_key = 'order-2'",
 		false, "payment order-2 is refunded", []string{"the provider's books say what ours say"}},
@@ -100,14 +129,14 @@ var corruptions = []struct {
 		"INSERT INTO {payments}.test_provider_charges (idempotency_key, amount_minor, currency, method, outcome) VALUES ('ghost', 5, 'EUR', '', 'charged')", "DELETE FROM {payments}.test_provider_charges WHERE idempotency_key = 'ghost'",
 		false, "charge ghost over 5 EUR", []string{"the provider charged nothing that we do not know"}},
 	{"nobody walks a checkout",
-		"UPDATE {checkouts}.orders SET due_at = NOW(6) - INTERVAL 2 MINUTE WHERE order_id = 'order-3'", "UPDATE {checkouts}.orders SET due_at = NOW(6) + INTERVAL 1 MINUTE WHERE order_id = 'order-3'",
-		false, "order order-3 is placing", []string{"no checkout is stuck"}},
+		"UPDATE {checkouts}.orders SET due_at = NOW(6) - INTERVAL 2 MINUTE WHERE order_id = 'cid-1'", "UPDATE {checkouts}.orders SET due_at = NOW(6) + INTERVAL 1 MINUTE WHERE order_id = 'cid-1'",
+		false, "order cid-1 is placing", []string{"no checkout is stuck"}},
 	{"a placed order's cart is given back",
 		"UPDATE {carts}.freezes SET state = 'thawed' WHERE checkout_id = 'order-1'", "UPDATE {carts}.freezes SET state = 'frozen' WHERE checkout_id = 'order-1'",
-		false, "order order-1 is placed, its cart is thawed", []string{"a cart's frozen lines go where its checkout went"}},
+		false, "order ann-1 is placed, its cart is thawed", []string{"a cart's frozen lines go where its checkout went"}},
 	{"a failed checkout's cart is not given back",
 		"UPDATE {carts}.freezes SET state = 'frozen' WHERE checkout_id = 'order-2'", "UPDATE {carts}.freezes SET state = 'thawed' WHERE checkout_id = 'order-2'",
-		false, "order order-2 is failed, its cart is frozen", []string{"a cart's frozen lines go where its checkout went"}},
+		false, "order bob-1 is failed, its cart is frozen", []string{"a cart's frozen lines go where its checkout went"}},
 	{"lines are frozen for nobody",
 		"UPDATE {carts}.freezes SET checkout_id = 'ghost' WHERE checkout_id = 'order-3'", "UPDATE {carts}.freezes SET checkout_id = 'order-3' WHERE checkout_id = 'ghost'",
 		false, "checkout ghost of cid", []string{"lines are frozen only for a checkout"}},

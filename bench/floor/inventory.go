@@ -63,7 +63,7 @@ func runInventory(ctx context.Context, s Settings, products int, ready func(addr
 }
 
 // handler does one thing for a whole batch in one transaction.
-func (i *inventory) handler(do func(context.Context, *sql.Tx, taking) error) grpc.MethodHandler {
+func (i *inventory) handler(do func(context.Context, *store.Tx, taking) error) grpc.MethodHandler {
 	return func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		request := new(wrapperspb.StringValue)
 		if err := decode(request); err != nil {
@@ -73,7 +73,7 @@ func (i *inventory) handler(do func(context.Context, *sql.Tx, taking) error) grp
 		if err != nil {
 			return nil, err
 		}
-		err = store.InTx(ctx, i.db, func(ctx context.Context, tx *sql.Tx) error { return do(ctx, tx, what) })
+		err = store.InTx(ctx, i.db, func(ctx context.Context, tx *store.Tx) error { return do(ctx, tx, what) })
 		return new(wrapperspb.StringValue), err
 	}
 }
@@ -113,7 +113,7 @@ func (t taking) unitsByProduct() string {
 }
 
 // reserve locks the shelves, takes the units off what is free, and notes who has them.
-func reserve(ctx context.Context, tx *sql.Tx, t taking) error {
+func reserve(ctx context.Context, tx *store.Tx, t taking) error {
 	shelves := store.In(len(t.products))
 	rows, err := tx.QueryContext(ctx, "SELECT product, on_hand, reserved FROM stock WHERE product IN "+shelves+" ORDER BY product FOR UPDATE", t.products...)
 	if err != nil {
@@ -126,20 +126,18 @@ func reserve(ctx context.Context, tx *sql.Tx, t taking) error {
 		return err
 	}
 	args := slices.Concat(t.units, t.products)
-	if _, err := tx.ExecContext(ctx, "UPDATE stock SET reserved = reserved + "+t.unitsByProduct()+" WHERE product IN "+shelves, args...); err != nil {
+	if err := tx.Write(ctx, "UPDATE stock SET reserved = reserved + "+t.unitsByProduct()+" WHERE product IN "+shelves, args...); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "INSERT IGNORE INTO reservations (id, product, units, state) VALUES "+store.Tuples(len(t.orders), "(?, ?, 1, 0)"), t.rows...)
-	return err
+	return tx.Write(ctx, "INSERT IGNORE INTO reservations (id, product, units, state) VALUES "+store.Tuples(len(t.orders), "(?, ?, 1, 0)"), t.rows...)
 }
 
 // commit takes the units off the shelves.
-func commit(ctx context.Context, tx *sql.Tx, t taking) error {
-	if _, err := tx.ExecContext(ctx, "UPDATE reservations SET state = 1 WHERE id IN "+store.In(len(t.orders)), t.orders...); err != nil {
+func commit(ctx context.Context, tx *store.Tx, t taking) error {
+	if err := tx.Write(ctx, "UPDATE reservations SET state = 1 WHERE id IN "+store.In(len(t.orders)), t.orders...); err != nil {
 		return err
 	}
 	by := t.unitsByProduct()
 	args := slices.Concat(t.units, t.units, t.products)
-	_, err := tx.ExecContext(ctx, "UPDATE stock SET reserved = reserved - "+by+", on_hand = on_hand - "+by+" WHERE product IN "+store.In(len(t.products)), args...)
-	return err
+	return tx.Write(ctx, "UPDATE stock SET reserved = reserved - "+by+", on_hand = on_hand - "+by+" WHERE product IN "+store.In(len(t.products)), args...)
 }

@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -55,7 +56,11 @@ type Consumer struct {
 	Queue     Queue
 	Name      string // of the connection, for the broker's own lists
 	Prefetch  int    // jobs in hand at a time: each has a goroutine
-	Handle    Handler
+	// Since when this consumer is there: by default, the start of the process. Of several on one queue
+	// the oldest has its hands filled first, and the next gets what it cannot take: jobs that go together
+	// cost much less than the same jobs in several hands.
+	Since  time.Time
+	Handle Handler
 	// Delayed is told, once per stay in hand, that something the job needs is away and it will be
 	// tried again: whoever waits for the answer need not wait in the dark.
 	Delayed func(ctx context.Context, m Message, err error)
@@ -65,6 +70,9 @@ type Consumer struct {
 	trial sync.Mutex
 	ready atomic.Bool
 }
+
+// started is when this process was.
+var started = time.Now()
 
 // Ready is nil while jobs are being consumed.
 func (c *Consumer) Ready() error {
@@ -80,7 +88,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return c.Broker.sessions(ctx, c.Name+".consume", c.serve)
 }
 
-func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
+func (c *Consumer) serve(ctx context.Context, conn *connection) error {
 	many, err := c.listen(conn, c.Queue, c.Prefetch)
 	if err != nil {
 		return err
@@ -92,9 +100,9 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 	c.ready.Store(true)
 	defer c.ready.Store(false)
 
-	hands := &sync.WaitGroup{}
+	hands := newHands()
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hands.Wait()
+	defer hands.end()
 	defer giveUp() // after a lost connection, every job in hand belongs to somebody else
 	jobs, suspects := many.deliveries, alone.deliveries
 	for {
@@ -114,7 +122,8 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 				jobs = nil // closed says why
 				continue
 			}
-			hands.Go(func() {
+			d = many.acks.took(d)
+			hands.do(func() {
 				for !c.take(work, many, d) {
 				}
 			})
@@ -123,7 +132,8 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 				suspects = nil
 				continue
 			}
-			hands.Go(func() {
+			d = alone.acks.took(d)
+			hands.do(func() {
 				for !c.takeAlone(work, d) {
 				}
 			})
@@ -134,6 +144,7 @@ func (c *Consumer) serve(ctx context.Context, conn *amqp.Connection) error {
 // ear is one queue as it is heard on one connection.
 type ear struct {
 	channel    *amqp.Channel
+	acks       *acks
 	tag        string
 	prefetch   int
 	deliveries <-chan amqp.Delivery
@@ -142,7 +153,7 @@ type ear struct {
 	calls      sync.Mutex // one at a time: the library gives an answer to whoever asks for any
 }
 
-func (c *Consumer) listen(conn *amqp.Connection, q Queue, prefetch int) (*ear, error) {
+func (c *Consumer) listen(conn *connection, q Queue, prefetch int) (*ear, error) {
 	ch, err := conn.Channel()
 	if err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
@@ -150,15 +161,16 @@ func (c *Consumer) listen(conn *amqp.Connection, q Queue, prefetch int) (*ear, e
 	if err := ch.Qos(prefetch, 0, false); err != nil {
 		return nil, fmt.Errorf("prefetch: %w", err)
 	}
-	e := &ear{channel: ch, tag: c.Name + "." + string(q), prefetch: prefetch, closed: ch.NotifyClose(make(chan *amqp.Error, 1)), cancelled: ch.NotifyCancel(make(chan string, 1))}
-	if e.deliveries, err = ch.Consume(c.Broker.Topology.queue(q), e.tag, false, false, false, false, nil); err != nil {
+	e := &ear{channel: ch, acks: newAcks(ch), tag: c.Name + "." + string(q), prefetch: prefetch, closed: ch.NotifyClose(make(chan *amqp.Error, 1)), cancelled: ch.NotifyCancel(make(chan string, 1))}
+	rank := amqp.Table{"x-priority": -cmp.Or(c.Since, started).Unix()}
+	if e.deliveries, err = ch.Consume(c.Broker.Topology.queue(q), e.tag, false, false, false, false, rank); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", q, err)
 	}
 	return e, nil
 }
 
 // drain stops hearing, then lets the jobs in hand end, for a bounded time.
-func (c *Consumer) drain(hands *sync.WaitGroup, giveUp context.CancelFunc, ears ...*ear) error {
+func (c *Consumer) drain(hands *hands, giveUp context.CancelFunc, ears ...*ear) error {
 	c.ready.Store(false)
 	for _, e := range ears {
 		if err := e.stop(); err != nil {
@@ -167,7 +179,7 @@ func (c *Consumer) drain(hands *sync.WaitGroup, giveUp context.CancelFunc, ears 
 	}
 	timer := time.AfterFunc(stopTimeout, giveUp)
 	defer timer.Stop()
-	hands.Wait()
+	hands.end()
 	return nil
 }
 
@@ -221,6 +233,9 @@ func (c *Consumer) isolate(ctx context.Context, from *ear, d amqp.Delivery, m Me
 func (e *ear) flush() {
 	e.calls.Lock()
 	defer e.calls.Unlock()
+	if e.acks.send() != nil {
+		return // a lost connection, as below
+	}
 	_ = e.channel.Qos(e.prefetch, 0, false) // an error means a lost connection, of which serve hears too
 }
 

@@ -358,3 +358,30 @@ func TestAJobThatKillsItsWorkerIsIsolated(t *testing.T) {
 	y.eventually("the innocent are done", func() bool { return c.distinct() == 20 })
 	y.empty()
 }
+
+// B9: several workers cost no more than one, because jobs stay together for as long as one can take them.
+func TestTheOldestWorkerIsFilledFirst(t *testing.T) {
+	t.Parallel()
+	y, older, younger := open(t), newDesk(), newDesk()
+	now := time.Now()
+	y.consume(y.broker, &messaging.Consumer{Prefetch: 4, Since: now, Handle: younger.handle})
+	stop := y.consume(y.broker, &messaging.Consumer{Prefetch: 4, Since: now.Add(-time.Minute), Handle: older.handle})
+	for i := range 6 {
+		y.publish(fmt.Sprint("job-", i))
+	}
+	var visits []visit
+	for range 4 {
+		visits = append(visits, older.next(t))
+	}
+	for range 2 { // what it cannot take
+		visits = append(visits, younger.next(t))
+	}
+	for _, v := range visits {
+		v.answer <- nil
+	}
+	y.empty()
+	stop()
+	y.publish("later")
+	younger.next(t).answer <- nil
+	y.empty()
+}

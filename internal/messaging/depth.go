@@ -3,8 +3,6 @@ package messaging
 import (
 	"context"
 	"fmt"
-
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // Depth is how much waits on a queue now.
@@ -17,7 +15,7 @@ type Depth struct {
 // Depths looks at every work queue of the topology and its companions, in that order.
 func (b Broker) Depths(ctx context.Context) ([]Depth, error) {
 	var depths []Depth
-	err := b.session(ctx, "depths", func(_ context.Context, conn *amqp.Connection) error {
+	err := b.session(ctx, "depths", func(_ context.Context, conn *connection) error {
 		ch, err := conn.Channel()
 		if err != nil {
 			return err

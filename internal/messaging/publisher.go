@@ -57,12 +57,13 @@ var errBlocked = errors.New("the broker has blocked publishing")
 
 // pubSession is what is built on one connection and dies with it.
 type pubSession struct {
-	channel  *amqp.Channel
-	slots    chan struct{} // for messages that wait for their confirm
-	outgoing chan *outgoing
-	gone     chan struct{} // closed when the session ends
-	blocked  atomic.Bool
-	latest   atomic.Pointer[amqp.DeferredConfirmation] // of the message that was sent last
+	channel *amqp.Channel
+	wire    *gatherConn
+	slots   chan struct{} // for messages that wait for their confirm
+	turn    chan struct{} // whose turn it is to write
+	gone    chan struct{} // closed when the session ends
+	blocked atomic.Bool
+	latest  atomic.Pointer[amqp.DeferredConfirmation] // of the message that was sent last
 
 	returnsMu sync.Mutex
 	returns   chan amqp.Return // unroutable messages, put here before their confirm resolves
@@ -72,22 +73,8 @@ type pubSession struct {
 // identity tells returned messages apart; the broker sends no more of them back than this.
 type identity struct{ key, messageID string }
 
-// outgoing is one message handed to the session's writer.
-type outgoing struct {
-	exchange, key string
-	mandatory     bool
-	msg           amqp.Publishing
-	sent          chan sent
-}
-
-type sent struct {
-	confirm *amqp.DeferredConfirmation
-	err     error
-}
-
-// serve owns one connection. One goroutine writes, because a write to a broker that has stopped
-// reading blocks for as long as it likes, and nobody else may hang with it.
-func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
+// serve owns one connection.
+func (p *Publisher) serve(ctx context.Context, conn *connection) error {
 	ch, err := conn.Channel()
 	if err != nil {
 		return err
@@ -97,18 +84,16 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 	}
 	s := &pubSession{
 		channel:  ch,
+		wire:     conn.wire,
 		slots:    make(chan struct{}, inFlightMax),
-		outgoing: make(chan *outgoing),
+		turn:     make(chan struct{}, 1),
 		gone:     make(chan struct{}),
 		returns:  ch.NotifyReturn(make(chan amqp.Return, 2*inFlightMax)),
 		returned: map[identity]bool{},
 	}
 	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
 	blockings := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
-	var writer sync.WaitGroup
-	writer.Go(s.write)
 	p.current.Store(s)
-	defer writer.Wait()
 	defer func() { conn.CloseDeadline(time.Now().Add(cutTime)) }() //nolint:errcheck // it may be dead already
 	defer close(s.gone)                                            // first, so that whoever waits for a confirm hears of the end
 	defer p.current.Store(nil)                                     // before that, so that nobody comes to this session any more
@@ -133,21 +118,6 @@ func (p *Publisher) serve(ctx context.Context, conn *amqp.Connection) error {
 			s.blocked.Store(b.Active)
 			watched = nil // what was sent meanwhile gets its time from here on
 			p.broker.Log.Warn("broker blocks publishing", "active", b.Active, "reason", b.Reason)
-		}
-	}
-}
-
-func (s *pubSession) write() {
-	for {
-		select {
-		case <-s.gone:
-			return
-		case out := <-s.outgoing:
-			confirm, err := s.channel.PublishWithDeferredConfirm(out.exchange, out.key, out.mandatory, false, out.msg)
-			if err == nil {
-				s.latest.Store(confirm)
-			}
-			out.sent <- sent{confirm, err}
 		}
 	}
 }
@@ -227,8 +197,7 @@ func (p *Publisher) send(ctx context.Context, exchange, key string, mandatory bo
 	case <-ctx.Done():
 		return nil, fault.Away("the broker", ctx.Err())
 	}
-	out := &outgoing{exchange, key, mandatory, msg, make(chan sent, 1)}
-	confirm, err := s.hand(ctx, out)
+	confirm, err := s.write(ctx, exchange, key, mandatory, msg)
 	if err != nil {
 		<-s.slots
 		return nil, fault.Away("the broker", err)
@@ -239,23 +208,31 @@ func (p *Publisher) send(ctx context.Context, exchange, key string, mandatory bo
 	}, nil
 }
 
-// hand gives a message to the writer and waits until it has left.
-func (s *pubSession) hand(ctx context.Context, out *outgoing) (*amqp.DeferredConfirmation, error) {
+// write hands a message to the connection. A broker that has stopped reading would hold up whoever
+// writes for as long as it likes, so they write only while there is room, and may tire of waiting for it.
+func (s *pubSession) write(ctx context.Context, exchange, key string, mandatory bool, msg amqp.Publishing) (*amqp.DeferredConfirmation, error) {
 	select {
-	case s.outgoing <- out:
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
 	case <-s.gone:
 		return nil, errEnded
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	select {
-	case r := <-out.sent:
-		return r.confirm, r.err
-	case <-s.gone:
-		return nil, errEnded
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	for full := s.wire.full(); full != nil; full = s.wire.full() {
+		select {
+		case <-full:
+		case <-s.gone:
+			return nil, errEnded
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
+	confirm, err := s.channel.PublishWithDeferredConfirm(exchange, key, mandatory, false, msg)
+	if err == nil {
+		s.latest.Store(confirm)
+	}
+	return confirm, err
 }
 
 // confirmed waits for the broker's word. Only a true confirm of a message that did not come back

@@ -191,3 +191,28 @@ func TestAQueueThatWasMadeDifferentlyIsNamed(t *testing.T) {
 		t.Errorf("%v does not name %s", err, name)
 	}
 }
+
+// E13: a broker that has stopped reading holds nobody up for longer than they want to wait.
+func TestAPublishEndsInTimeAlthoughNobodyReads(t *testing.T) {
+	t.Parallel()
+	y := open(t)
+	proxy, b := y.through()
+	p := y.publisherOf(b)
+	proxy.Hold()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	var publishers sync.WaitGroup
+	for range 1000 { // more than all buffers on the way have room for
+		publishers.Go(func() {
+			m := job(newID())
+			m.Body = make([]byte, 60<<10)
+			if err := p.PublishJob(ctx, m); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("while nobody reads: %v", err)
+			}
+		})
+	}
+	publishers.Wait()
+	if p.Ready() != nil { // which would have ended the waiting too
+		t.Error("the connection is gone")
+	}
+}

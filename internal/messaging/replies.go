@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	amqp "github.com/rabbitmq/amqp091-go"
-
 	"cartwright/internal/fault"
 )
 
@@ -42,7 +40,7 @@ func (r *Replies) Run(ctx context.Context) error {
 	return r.Broker.sessions(ctx, r.Name+".replies", r.serve)
 }
 
-func (r *Replies) serve(ctx context.Context, conn *amqp.Connection) error {
+func (r *Replies) serve(ctx context.Context, conn *connection) error {
 	t, address := r.Broker.Topology, replyPrefix+randomName()
 	q, err := openPrivate(conn, t.name(address), t.name(t.Replies), []string{t.name(address)}, r.Name)
 	if err != nil {

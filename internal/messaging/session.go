@@ -47,7 +47,7 @@ var errEnded = errors.New("connection to the broker ended")
 // sessions runs one connection after the other until ctx ends. Everything that is built on a
 // connection dies with it: the client library's own recovery stays off, because an ack of a
 // delivery from before a cut would settle another message after it.
-func (b Broker) sessions(ctx context.Context, name string, session func(context.Context, *amqp.Connection) error) error {
+func (b Broker) sessions(ctx context.Context, name string, session func(context.Context, *connection) error) error {
 	wait := reconnectFirst
 	for {
 		began := time.Now()
@@ -66,28 +66,35 @@ func (b Broker) sessions(ctx context.Context, name string, session func(context.
 	}
 }
 
-func (b Broker) session(ctx context.Context, name string, session func(context.Context, *amqp.Connection) error) error {
+func (b Broker) session(ctx context.Context, name string, session func(context.Context, *connection) error) error {
 	conn, err := b.connect(name)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := b.Topology.check(conn, b.Service); err != nil {
+	if err := b.Topology.check(conn.Connection, b.Service); err != nil {
 		return err
 	}
 	return session(ctx, conn)
 }
 
-func (b Broker) connect(name string) (*amqp.Connection, error) {
+// connection is one to the broker, and what is written to it.
+type connection struct {
+	*amqp.Connection
+	wire *gatherConn
+}
+
+func (b Broker) connect(name string) (*connection, error) {
 	address, err := parse(b.URL)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := amqp.DialConfig(b.URL, amqp.Config{
+	c := &connection{}
+	c.Connection, err = amqp.DialConfig(b.URL, amqp.Config{
 		Heartbeat:  heartbeat,
 		FrameSize:  frameSize,
 		Locale:     "en_US",
-		Dial:       dial,
+		Dial:       c.dial,
 		Properties: amqp.Table{"connection_name": name, "product": "cartwright", "capabilities": amqp.Table{"consumer_cancel_notify": true, "connection.blocked": true, "publisher_confirms": true, "basic.nack": true}},
 	})
 	switch {
@@ -96,7 +103,7 @@ func (b Broker) connect(name string) (*amqp.Connection, error) {
 	case err != nil:
 		return nil, fmt.Errorf("connect: user %s: %w", address.Username, err)
 	}
-	return conn, nil
+	return c, nil
 }
 
 var errAddress = errors.New("the broker's address must be amqp://user:password@host:port/vhost")
@@ -111,12 +118,13 @@ func parse(address string) (amqp.URI, error) {
 }
 
 // dial connects as the client library would, and gathers what is written.
-func dial(network, addr string) (net.Conn, error) {
+func (c *connection) dial(network, addr string) (net.Conn, error) {
 	conn, err := amqp.DefaultDial(dialTimeout)(network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return newGatherConn(conn), nil
+	c.wire = newGatherConn(conn)
+	return c.wire, nil
 }
 
 // ended makes an error of what a connection or channel said when it closed.

@@ -46,7 +46,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	return w.Broker.sessions(ctx, w.Name+".watch", w.serve)
 }
 
-func (w *Watch) serve(ctx context.Context, conn *amqp.Connection) error {
+func (w *Watch) serve(ctx context.Context, conn *connection) error {
 	t := w.Broker.Topology
 	q, err := openPrivate(conn, t.name(watchPrefix+randomName()), t.name(t.Events), w.Types, w.Name)
 	if err != nil {
@@ -66,7 +66,7 @@ type private struct {
 
 // openPrivate makes the queue, binds it to an exchange and consumes it. There are no
 // acknowledgements: what is lost here can be asked for again.
-func openPrivate(conn *amqp.Connection, name, exchange string, keys []string, consumer string) (*private, error) {
+func openPrivate(conn *connection, name, exchange string, keys []string, consumer string) (*private, error) {
 	ch, err := conn.Channel()
 	if err != nil {
 		return nil, err

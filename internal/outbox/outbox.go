@@ -15,6 +15,9 @@ import (
 	"slices"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"cartwright/internal/ids"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
@@ -28,6 +31,8 @@ const (
 	failPause = time.Second
 	moveTime  = 10 * time.Second
 	lockTime  = 5 * time.Second
+	// envelopeSize is room for a CloudEvent without its data. More is made when it is not enough.
+	envelopeSize = 512
 )
 
 // Event is what a service has to tell. Data becomes the CloudEvent's data.
@@ -39,11 +44,11 @@ type Event struct {
 
 // Saved is an event that waits to be published.
 type Saved struct {
-	ID      string          `json:"id"`
-	Type    string          `json:"type"`
-	Subject string          `json:"subject"`
-	Data    json.RawMessage `json:"data"`
-	Time    time.Time       `json:"-"` // of its sheet
+	ID      string         `json:"id"`
+	Type    string         `json:"type"`
+	Subject string         `json:"subject"`
+	Data    jsontext.Value `json:"data"`
+	Time    time.Time      `json:"-"` // of its sheet
 	// Sequence is the sheet's number and the place on it, as text of one length: of two events whose
 	// transactions locked the same row, the later one has the greater sequence, however late or
 	// often either is heard.
@@ -51,7 +56,7 @@ type Saved struct {
 }
 
 // Add saves events, to be published once tx is committed, in this order.
-func Add(ctx context.Context, tx *sql.Tx, events ...Event) error {
+func Add(ctx context.Context, tx *store.Tx, events ...Event) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -69,8 +74,7 @@ func Add(ctx context.Context, tx *sql.Tx, events ...Event) error {
 	if err != nil {
 		return fmt.Errorf("events such as %s: %w", events[0].Type, err)
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO outbox (events) VALUES (?)", text)
-	return err
+	return tx.Write(ctx, "INSERT INTO outbox (events) VALUES (?)", text)
 }
 
 // Queryer is a *sql.DB or one of its connections.
@@ -93,16 +97,24 @@ func Waiting(ctx context.Context, db Queryer, most int) (sheets []int64, events 
 			return nil, nil, err
 		}
 		var sheet []Saved
-		if err := json.Unmarshal(text, &sheet); err != nil {
+		if err := jsonv2.Unmarshal(text, &sheet, asWritten); err != nil {
 			return nil, nil, fmt.Errorf("sheet %d: %w", number, err)
 		}
 		for i := range sheet {
-			sheet[i].Time, sheet[i].Sequence = saved, fmt.Sprintf("%020d.%06d", number, i)
+			sheet[i].Time, sheet[i].Sequence = saved, sequence(number, i)
 		}
 		sheets, events = append(sheets, number), append(events, sheet...)
 	}
 	return sheets, events, rows.Err()
 }
+
+// sequence is that of the event at a place on a sheet.
+func sequence(sheet int64, place int) string {
+	return fmt.Sprintf("%020d.%06d", sheet, place)
+}
+
+// asWritten reads a sheet without looking for what Add cannot have written.
+var asWritten = jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 // Relay publishes the events of one database. Any number of replicas may run one: a lock of the
 // database, which dies with its connection, lets one of them work, and so keeps the order.
@@ -191,18 +203,21 @@ func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) 
 	return len(sheets), store.Classify(err)
 }
 
-// cloudEvent is the CloudEvents 1.0 document of an event.
+// cloudEvent is the CloudEvents 1.0 document of an event. Its data are put in as they are: they were
+// read as JSON a moment ago, and reading them again for each event is most of what a relay costs.
 func (r Relay) cloudEvent(e Saved) (messaging.Event, error) {
-	body, err := json.Marshal(struct {
-		SpecVersion     string          `json:"specversion"`
-		ID              string          `json:"id"`
-		Source          string          `json:"source"`
-		Type            string          `json:"type"`
-		Subject         string          `json:"subject"`
-		Time            string          `json:"time"`
-		Sequence        string          `json:"sequence"`
-		DataContentType string          `json:"datacontenttype"`
-		Data            json.RawMessage `json:"data"`
-	}{"1.0", e.ID, r.Source, e.Type, e.Subject, e.Time.UTC().Format(time.RFC3339Nano), e.Sequence, "application/json", e.Data})
-	return messaging.Event{ID: e.ID, Type: e.Type, Time: e.Time, Body: body}, err
+	body := make([]byte, 0, len(e.Data)+envelopeSize)
+	body = append(body, `{"specversion":"1.0"`...)
+	for _, attribute := range [...]struct{ name, value string }{
+		{"id", e.ID}, {"source", r.Source}, {"type", e.Type}, {"subject", e.Subject},
+		{"time", e.Time.UTC().Format(time.RFC3339Nano)}, {"sequence", e.Sequence}, {"datacontenttype", "application/json"},
+	} {
+		body = append(body, `,"`+attribute.name+`":`...)
+		var err error
+		if body, err = jsontext.AppendQuote(body, attribute.value); err != nil {
+			return messaging.Event{}, fmt.Errorf("event %s: %s: %w", e.ID, attribute.name, err)
+		}
+	}
+	body = append(append(append(body, `,"data":`...), e.Data...), '}')
+	return messaging.Event{ID: e.ID, Type: e.Type, Time: e.Time, Body: body}, nil
 }

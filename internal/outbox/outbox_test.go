@@ -108,12 +108,12 @@ func (p *post) background(run func(context.Context) error) (stop func()) {
 // tell saves numbered events in one transaction.
 func (p *post) tell(numbers ...int) {
 	p.t.Helper()
-	if err := store.InTx(p.t.Context(), p.db, func(ctx context.Context, tx *sql.Tx) error { return add(ctx, tx, numbers...) }); err != nil {
+	if err := store.InTx(p.t.Context(), p.db, func(ctx context.Context, tx *store.Tx) error { return add(ctx, tx, numbers...) }); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-func add(ctx context.Context, tx *sql.Tx, numbers ...int) error {
+func add(ctx context.Context, tx *store.Tx, numbers ...int) error {
 	var events []outbox.Event
 	for _, n := range numbers {
 		events = append(events, outbox.Event{Type: "order.created", Subject: fmt.Sprint("order-", n), Data: map[string]int{"number": n}})
@@ -183,7 +183,7 @@ func TestOnlyWhatWasCommittedIsTold(t *testing.T) {
 	t.Parallel()
 	p := open(t)
 	changedMyMind := errors.New("changed my mind")
-	err := store.InTx(t.Context(), p.db, func(ctx context.Context, tx *sql.Tx) error { return errors.Join(add(ctx, tx, 1), changedMyMind) })
+	err := store.InTx(t.Context(), p.db, func(ctx context.Context, tx *store.Tx) error { return errors.Join(add(ctx, tx, 1), changedMyMind) })
 	if !errors.Is(err, changedMyMind) {
 		t.Fatal(err)
 	}
@@ -246,19 +246,25 @@ func TestALateCommitIsNotPassedOver(t *testing.T) {
 	t.Parallel()
 	p := open(t)
 	p.relay(p.db, p.broker)
-	late, err := p.db.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer late.Rollback() //nolint:errcheck // after the commit it does nothing
-	if err := add(t.Context(), late, 1); err != nil {
-		t.Fatal(err)
-	}
+	saved, commit, late := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		late <- store.InTx(t.Context(), p.db, func(ctx context.Context, tx *store.Tx) error {
+			if err := add(ctx, tx, 1); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, "DO 0") // what only waits has no number yet
+			close(saved)
+			<-commit
+			return err
+		})
+	}()
+	<-saved
 	p.tell(2)
 	if n := p.hear().Data.Number; n != 2 {
 		t.Errorf("heard %d", n)
 	}
-	if err := late.Commit(); err != nil {
+	close(commit)
+	if err := <-late; err != nil {
 		t.Fatal(err)
 	}
 	if n := p.hear().Data.Number; n != 1 {

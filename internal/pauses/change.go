@@ -17,12 +17,12 @@ func Change(ctx context.Context, db *sql.DB, queue string, paused bool, by strin
 	if err := checkName(by); err != nil {
 		return Pause{}, err
 	}
-	err = store.InTx(ctx, db, func(ctx context.Context, tx *sql.Tx) (err error) {
+	err = store.InTx(ctx, db, func(ctx context.Context, tx *store.Tx) (err error) {
 		before, err = Of(ctx, tx, queue)
 		if err != nil || before.Paused == paused {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `
+		err = tx.Write(ctx, `
 			INSERT INTO pauses (queue, turn, paused, changed_by, changed_at)
 			VALUES (?, ?, ?, ?, NOW(6))`, queue, before.turn+1, paused, by)
 		if store.IsDuplicate(err) {

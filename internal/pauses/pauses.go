@@ -6,7 +6,6 @@ package pauses
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -32,19 +31,25 @@ func (p Pause) String() string {
 
 // asked is a database or a transaction.
 type asked interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // Of looks up how it stands with a queue.
 func Of(ctx context.Context, db asked, queue string) (p Pause, err error) {
-	err = db.QueryRowContext(ctx, `
+	rows, err := db.QueryContext(ctx, `
 		SELECT   turn, paused, changed_by, changed_at
 		FROM     pauses
 		WHERE    queue = ?
 		ORDER BY turn DESC
-		LIMIT    1`, queue).Scan(&p.turn, &p.Paused, &p.By, &p.Since)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Pause{}, nil
+		LIMIT    1`, queue)
+	if err != nil {
+		return Pause{}, store.Classify(err)
 	}
-	return p, store.Classify(err)
+	defer rows.Close()
+	if rows.Next() {
+		if err := rows.Scan(&p.turn, &p.Paused, &p.By, &p.Since); err != nil {
+			return Pause{}, err
+		}
+	}
+	return p, store.Classify(rows.Err())
 }

@@ -42,7 +42,7 @@ func Open(dsn, database string, connections int, options ...Option) (*sql.DB, er
 	cfg.WriteTimeout = TransactionTime
 	cfg.ClientFoundRows = true   // UPDATE counts the rows matched, so that a repeated save is no lost race
 	cfg.InterpolateParams = true // one round trip a statement instead of two
-	cfg.MultiStatements = false  // one injection must never become many statements
+	cfg.MultiStatements = true   // for Tx alone: guarded refuses them elsewhere
 	cfg.RejectReadOnly = true    // after a failover, leave the old primary
 	cfg.Collation = "utf8mb4_bin"
 	cfg.Logger = &mysql.NopLogger{} // every error is also returned
@@ -51,6 +51,10 @@ func Open(dsn, database string, connections int, options ...Option) (*sql.DB, er
 		"innodb_lock_wait_timeout": fmt.Sprint(lockWaitSeconds),
 		"wait_timeout":             fmt.Sprint(idleSeconds),
 		"sql_mode":                 "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+	}
+	// A time with more digits than its column has would not be looked for in the column's index.
+	if err := cfg.Apply(mysql.TimeTruncate(time.Microsecond)); err != nil {
+		return nil, fmt.Errorf("database address: %w", err)
 	}
 	for _, change := range options {
 		change(cfg)
@@ -77,14 +81,14 @@ func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, ok := conn.(driver.ExecerContext)
+	opened, ok := conn.(session)
 	if !ok {
-		return nil, errors.Join(errors.New("the driver cannot execute"), conn.Close())
+		return nil, errors.Join(errors.New("the driver's connections cannot do all that is needed"), conn.Close())
 	}
-	if _, err := session.ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", nil); err != nil {
+	if _, err := opened.ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", nil); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return conn, nil
+	return guarded{opened}, nil
 }
 
 // Option changes what Open would do.
@@ -100,17 +104,25 @@ func Ping(ctx context.Context, db *sql.DB) error {
 }
 
 // InTx runs fn in one READ COMMITTED transaction and commits. fn may run several times: when the
-// server chose it as a deadlock's victim, when a lock wait timed out, and when fn itself returned
-// ErrRaced. So fn holds nothing but SQL, and what it learnt is used after InTx has returned.
+// server chose it as a deadlock's victim, when a lock wait timed out, when fn itself returned
+// ErrRaced, and when a call of Write is yet to be told of its error. So fn holds nothing but SQL,
+// and what it learnt is used after InTx has returned.
 //
-// An error of the connection, also of the commit, is fault.Unavailable: the transaction may have
-// happened. Everything in this system that writes can be asked again with the same ID.
-func InTx(ctx context.Context, db *sql.DB, fn func(ctx context.Context, tx *sql.Tx) error) error {
+// An error of the connection is fault.Unavailable: the commit may have been under way, and then the
+// transaction may have happened. Everything in this system that writes can be asked again with the
+// same ID.
+func InTx(ctx context.Context, db *sql.DB, fn func(ctx context.Context, tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, TransactionTime)
 	defer cancel()
 	var err error
+	apart := false
 	for try := 1; try <= triesMax; try++ {
-		err = once(ctx, db, fn)
+		var untold bool
+		untold, err = once(ctx, db, apart, fn)
+		if untold {
+			apart = true
+			continue // there is nobody to wait for
+		}
 		if !retryable(err) {
 			return err
 		}
@@ -121,16 +133,17 @@ func InTx(ctx context.Context, db *sql.DB, fn func(ctx context.Context, tx *sql.
 	return fault.Away("the database", err)
 }
 
-func once(ctx context.Context, db *sql.DB, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
+func once(ctx context.Context, db *sql.DB, apart bool, fn func(ctx context.Context, tx *Tx) error) (untold bool, err error) {
+	conn, err := db.Conn(ctx)
 	if err != nil {
-		return Classify(err)
+		return false, Classify(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing; otherwise the first error says more
-	if err := fn(ctx, tx); err != nil {
-		return Classify(err)
+	tx := &Tx{conn: conn, apart: apart}
+	defer tx.end(ctx)
+	if err = fn(ctx, tx); err == nil {
+		err = tx.commit(ctx)
 	}
-	return Classify(tx.Commit())
+	return tx.untold, Classify(err)
 }
 
 // Matched tells how many rows an UPDATE or DELETE found.

@@ -1,13 +1,17 @@
 package testenv
 
 import (
+	"database/sql"
 	"io"
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
+
+	"cartwright/internal/store"
 )
 
 // bufferSize is what a proxy carries at a time.
@@ -26,6 +30,7 @@ type Proxy struct {
 	down     bool
 	pairs    map[*pair]bool
 	accepted int
+	trips    int
 }
 
 // pair is a connection and its other half.
@@ -33,6 +38,7 @@ type pair struct {
 	client, server net.Conn
 	gone           chan struct{}
 	once           sync.Once
+	asking         atomic.Bool // the client spoke last
 }
 
 func (p *pair) close() {
@@ -109,6 +115,13 @@ func (p *Proxy) Accepted() int {
 	return p.accepted
 }
 
+// Trips is how many times a client spoke after its server had: round trips, of what takes turns.
+func (p *Proxy) Trips() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trips
+}
+
 // Drop closes all connections. New ones are carried.
 func (p *Proxy) Drop() {
 	p.mu.Lock()
@@ -180,19 +193,30 @@ func (p *Proxy) carry(client net.Conn) {
 	}
 	defer p.forget(both)
 	var ways sync.WaitGroup
-	ways.Go(func() { both.pump(server, client, &p.requests) })
-	ways.Go(func() { both.pump(client, server, &p.replies) })
+	ways.Go(func() {
+		both.pump(server, client, &p.requests, func() {
+			if !both.asking.Swap(true) {
+				p.mu.Lock()
+				p.trips++
+				p.mu.Unlock()
+			}
+		})
+	})
+	ways.Go(func() { both.pump(client, server, &p.replies, func() { both.asking.Store(false) }) })
 	ways.Wait()
 }
 
-// pump carries one direction until either end is gone.
-func (p *pair) pump(to io.Writer, from io.Reader, through *gate) {
+// pump carries one direction until either end is gone, and tells of each piece before it goes on.
+func (p *pair) pump(to io.Writer, from io.Reader, through *gate, tell func()) {
 	defer p.close()
 	buffer := make([]byte, bufferSize)
 	for {
 		n, err := from.Read(buffer)
-		if n > 0 && !through.pass(p.gone) {
-			return
+		if n > 0 {
+			tell()
+			if !through.pass(p.gone) {
+				return
+			}
 		}
 		if _, writeErr := to.Write(buffer[:n]); err != nil || writeErr != nil {
 			return
@@ -228,6 +252,21 @@ func DatabaseProxy(t testing.TB) (p *Proxy, dsn string) {
 	p = NewProxy(t, cfg.Addr)
 	cfg.Addr = p.Addr()
 	return p, cfg.FormatDSN()
+}
+
+// OpenProxied opens one connection through a proxy to a database that exists.
+func OpenProxied(t testing.TB, database string) (*sql.DB, *Proxy) {
+	t.Helper()
+	proxy, dsn := DatabaseProxy(t)
+	db, err := store.Open(dsn, database, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if err := store.Ping(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	return db, proxy
 }
 
 // BrokerProxy puts a proxy in front of the broker and returns the URL that leads through it.

@@ -621,9 +621,11 @@ func (x *FreezeResult) GetLines() []*FrozenLine {
 }
 
 type ThawRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CheckoutId    string                 `protobuf:"bytes,1,opt,name=checkout_id,json=checkoutId,proto3" json:"checkout_id,omitempty"`
-	ClientId      string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	CheckoutId string                 `protobuf:"bytes,1,opt,name=checkout_id,json=checkoutId,proto3" json:"checkout_id,omitempty"`
+	ClientId   string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// What the checkout was for, as customers know it.
+	OrderId       string `protobuf:"bytes,3,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -668,6 +670,13 @@ func (x *ThawRequest) GetCheckoutId() string {
 func (x *ThawRequest) GetClientId() string {
 	if x != nil {
 		return x.ClientId
+	}
+	return ""
+}
+
+func (x *ThawRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
 	}
 	return ""
 }
@@ -845,11 +854,12 @@ const file_cartpb_cart_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2 .cartwright.cart.v1.FreezeResultR\aresults\"v\n" +
 	"\fFreezeResult\x120\n" +
 	"\x05fault\x18\x01 \x01(\v2\x1a.cartwright.fault.v1.FaultR\x05fault\x124\n" +
-	"\x05lines\x18\x02 \x03(\v2\x1e.cartwright.cart.v1.FrozenLineR\x05lines\"K\n" +
+	"\x05lines\x18\x02 \x03(\v2\x1e.cartwright.cart.v1.FrozenLineR\x05lines\"f\n" +
 	"\vThawRequest\x12\x1f\n" +
 	"\vcheckout_id\x18\x01 \x01(\tR\n" +
 	"checkoutId\x12\x1b\n" +
-	"\tclient_id\x18\x02 \x01(\tR\bclientId\"O\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x19\n" +
+	"\border_id\x18\x03 \x01(\tR\aorderId\"O\n" +
 	"\x10ThawBatchRequest\x12;\n" +
 	"\brequests\x18\x01 \x03(\v2\x1f.cartwright.cart.v1.ThawRequestR\brequests\"E\n" +
 	"\rBatchResponse\x124\n" +

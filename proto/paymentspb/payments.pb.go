@@ -74,14 +74,16 @@ func (State) EnumDescriptor() ([]byte, []int) {
 
 type ChargeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The order's ID.
+	// The checkout's ID.
 	PaymentId string `protobuf:"bytes,1,opt,name=payment_id,json=paymentId,proto3" json:"payment_id,omitempty"`
 	// More than 0, in the currency's smallest unit.
 	AmountMinor int64 `protobuf:"varint,2,opt,name=amount_minor,json=amountMinor,proto3" json:"amount_minor,omitempty"`
 	// Three capital letters (ISO 4217).
 	Currency string `protobuf:"bytes,3,opt,name=currency,proto3" json:"currency,omitempty"`
 	// The provider's token; empty means its default.
-	Method        string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	// What it pays for, as customers know it.
+	OrderId       string `protobuf:"bytes,5,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,6 +142,13 @@ func (x *ChargeRequest) GetCurrency() string {
 func (x *ChargeRequest) GetMethod() string {
 	if x != nil {
 		return x.Method
+	}
+	return ""
+}
+
+func (x *ChargeRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
 	}
 	return ""
 }
@@ -424,13 +433,14 @@ var File_paymentspb_payments_proto protoreflect.FileDescriptor
 
 const file_paymentspb_payments_proto_rawDesc = "" +
 	"\n" +
-	"\x19paymentspb/payments.proto\x12\x16cartwright.payments.v1\x1a\x13faultpb/fault.proto\"\x85\x01\n" +
+	"\x19paymentspb/payments.proto\x12\x16cartwright.payments.v1\x1a\x13faultpb/fault.proto\"\xa0\x01\n" +
 	"\rChargeRequest\x12\x1d\n" +
 	"\n" +
 	"payment_id\x18\x01 \x01(\tR\tpaymentId\x12!\n" +
 	"\famount_minor\x18\x02 \x01(\x03R\vamountMinor\x12\x1a\n" +
 	"\bcurrency\x18\x03 \x01(\tR\bcurrency\x12\x16\n" +
-	"\x06method\x18\x04 \x01(\tR\x06method\"E\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\x12\x19\n" +
+	"\border_id\x18\x05 \x01(\tR\aorderId\"E\n" +
 	"\x0eChargeResponse\x123\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1d.cartwright.payments.v1.StateR\x05state\"W\n" +
 	"\x12ChargeBatchRequest\x12A\n" +

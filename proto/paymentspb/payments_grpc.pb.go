@@ -32,7 +32,7 @@ const (
 // ID, which is also the idempotency key at the provider.
 type PaymentsClient interface {
 	// Charge asks for the money, or for what became of asking. FAILED_PRECONDITION: declined, or
-	// the payment was already given back (a tombstone). ALREADY_EXISTS: same ID, other amount or method.
+	// the payment was already given back (a tombstone). ALREADY_EXISTS: same ID, other order, amount or method.
 	Charge(ctx context.Context, in *ChargeRequest, opts ...grpc.CallOption) (*ChargeResponse, error)
 	// ChargeBatch asks for many payments at once, answers for each apart, and waits for the provider
 	// only a moment: what it has not decided by then is STATE_PENDING.
@@ -90,7 +90,7 @@ func (c *paymentsClient) Refund(ctx context.Context, in *RefundRequest, opts ...
 // ID, which is also the idempotency key at the provider.
 type PaymentsServer interface {
 	// Charge asks for the money, or for what became of asking. FAILED_PRECONDITION: declined, or
-	// the payment was already given back (a tombstone). ALREADY_EXISTS: same ID, other amount or method.
+	// the payment was already given back (a tombstone). ALREADY_EXISTS: same ID, other order, amount or method.
 	Charge(context.Context, *ChargeRequest) (*ChargeResponse, error)
 	// ChargeBatch asks for many payments at once, answers for each apart, and waits for the provider
 	// only a moment: what it has not decided by then is STATE_PENDING.
