@@ -115,7 +115,7 @@ func TestWhatCannotBeRunSaysWhy(t *testing.T) {
 		{"backlog", nobody, "CARTWRIGHT_ADMIN_DSN is not set"},
 		{"--document", nobody, "want --document page.md"},
 		{"--document page.md --rows 5", nobody, "want --document page.md"},
-		{"--document page.md", nobody, "the shop at http://127.0.0.1:1 does not answer"},
+		{"--document page.md", nobody, "bench spread: CARTWRIGHT_ADMIN_DSN is not set"},
 	} {
 		command := Command{Out: io.Discard, Err: io.Discard, Environ: c.environ, Processes: func() ([]stage.Process, error) { return nil, nil }}
 		err := command.Run(t.Context(), strings.Fields(c.args))

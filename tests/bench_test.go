@@ -246,7 +246,7 @@ func (f *fleet) benchPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, scenario := range []string{"spread", "hot", "flash", "mixed", "ladder", "growth", "backlog"} {
-		if !strings.Contains(string(text), "\n## "+scenario+"\n") || !strings.Contains(string(text), "./setup.sh bench "+scenario+" --small\n") {
+		if !strings.Contains(string(text), "\n## "+scenario+"\n") || !strings.Contains(string(text), "./setup.sh bench "+scenario+" --small") {
 			t.Errorf("the page has no %s:\n%s", scenario, text)
 		}
 		if drawn, err := filepath.Glob(filepath.Join(filepath.Dir(page), "figures", scenario+"*.svg")); err != nil || len(drawn) == 0 {
