@@ -23,7 +23,6 @@ import (
 	"cartwright/inventory"
 	"cartwright/payments"
 	"cartwright/stage"
-	"cartwright/verify"
 )
 
 // errDiffers ends verify when balances differ; what differs is printed already.
@@ -190,12 +189,4 @@ func runAll(ctx context.Context) error {
 		return err
 	}
 	return lifecycle.Run(ctx, slog.New(slog.NewJSONHandler(os.Stderr, nil)), parts...)
-}
-
-func verifyAll(ctx context.Context, out io.Writer, s verify.Settings) error {
-	agree, err := verify.Run(ctx, out, s)
-	if err == nil && !agree {
-		return errDiffers
-	}
-	return err
 }
