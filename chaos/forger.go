@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// publishLimit is how long one message is tried to be put on its queue, and publishAgain how
-	// long that waits in between: the broker may be starting.
-	publishLimit = 30 * time.Second
+	// publishLimit is how long the messages of one fault are tried to be put on their queues, and
+	// publishAgain how long that waits in between: the broker may be starting.
+	publishLimit = 10 * time.Second
 	publishAgain = 500 * time.Millisecond
 	// confirmLimit bounds one try.
 	confirmLimit = 2 * time.Second
@@ -65,8 +65,6 @@ func newForger(ctx context.Context, shop stage.Shop, seed uint64, h *history) (*
 
 // publish puts a message on its queue, and tells whether that was confirmed.
 func (f *forger) publish(ctx context.Context, p *messaging.Publisher, m messaging.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, publishLimit)
-	defer cancel()
 	for {
 		try, done := context.WithTimeout(ctx, confirmLimit)
 		err := p.PublishJob(try, m)
@@ -80,6 +78,8 @@ func (f *forger) publish(ctx context.Context, p *messaging.Publisher, m messagin
 // poison puts messages on the queues that must end on the dead queues. The history has each of them:
 // 200 is one that certainly is on its queue, 0 one that may be.
 func (f *forger) poison(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
 	var errs []error
 	for range n {
 		p, m := f.poisoned()
@@ -125,6 +125,8 @@ func (f *forger) poisoned() (*messaging.Publisher, messaging.Message) {
 // duplicate delivers jobs again that clients have asked for before, some a moment ago and some long
 // since, in an order of its own.
 func (f *forger) duplicate(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
 	asked := f.history.all()
 	if len(asked) == 0 {
 		return errAway

@@ -20,7 +20,7 @@ const (
 	// controlLimit is how long rabbitmqctl may take, which starts an Erlang of its own.
 	controlLimit = 30 * time.Second
 	// healLimit is how long healing is tried, while what is to be healed may be starting.
-	healLimit = 60 * time.Second
+	healLimit = 2 * time.Minute
 	healEvery = time.Second
 	// adminLimit bounds a statement to a database that may hang.
 	adminLimit = 5 * time.Second

@@ -16,8 +16,8 @@ import (
 const (
 	// hands is how many shoppers are on their way at a time, and pace how long lies between two who
 	// come in.
-	hands = 160
-	pace  = 8 * time.Millisecond
+	hands = 96
+	pace  = 10 * time.Millisecond
 	// products of a run. The first is what everybody wants, and of which there are few.
 	products = 20
 	plenty   = 1_000_000
@@ -33,6 +33,8 @@ const (
 	// asks is how often he asks what became of what was accepted.
 	asks     = 12
 	askAgain = 500 * time.Millisecond
+	// leaving is how long those who are still there at the end go on asking.
+	leaving = 5 * time.Second
 	// stockLimit is how long goods are brought in again, under the same key, until that is confirmed.
 	stockLimit = 2 * time.Minute
 )
@@ -100,6 +102,8 @@ func (l *load) bringIn(ctx context.Context, product int, units int64, key string
 // leave at once.
 func (l *load) shop(ctx context.Context, length time.Duration) error {
 	end := time.Now().Add(length)
+	patient, cancel := context.WithDeadline(ctx, end.Add(leaving))
+	defer cancel()
 	restocked := make(chan error, 1)
 	go func() { restocked <- l.keepStocked(ctx, end) }()
 	due := make(chan int)
@@ -107,7 +111,7 @@ func (l *load) shop(ctx context.Context, length time.Duration) error {
 	for range hands {
 		working.Go(func() {
 			for n := range due {
-				l.journey(ctx, n)
+				l.journey(patient, n)
 			}
 		})
 	}
@@ -119,7 +123,7 @@ func (l *load) shop(ctx context.Context, length time.Duration) error {
 			select {
 			case due <- n:
 				l.shoppers.Add(1)
-			case <-ctx.Done():
+			case <-patient.Done():
 			}
 		case <-ctx.Done():
 		}

@@ -88,15 +88,23 @@ const (
 	// gapLeast and gapMost lie between two faults, which may last longer than that.
 	gapLeast = 600 * time.Millisecond
 	gapMost  = 2600 * time.Millisecond
+	// A server that is started anew, or was silent, is given this much more, or nothing else would be
+	// tried on a shop that works.
+	calmLeast = 5 * second
+	calmMost  = 9 * second
+	// lightFirst is how many others come before each fault of a server, the first time round.
+	lightFirst = 4
 )
+
+// heavy tells whether a fault takes a whole server away.
+func (k kind) heavy() bool { return k.aim == atBroker || k.aim == atDatabase }
 
 // plan says what is broken, when, where and for how long. All of it follows from the seed, the length
 // and the ground. Every kind comes once before any comes again.
 func plan(seed uint64, length time.Duration, g ground) (faults []Fault) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	all := kinds()
-	bag := slices.Clone(all)
-	r.Shuffle(len(bag), func(i, j int) { bag[i], bag[j] = bag[j], bag[i] })
+	bag := once(r, all)
 	for at := firstFault; at <= length-lastFault; at += between(r, gapLeast, gapMost) {
 		k := bag[0]
 		if bag = bag[1:]; len(bag) == 0 {
@@ -105,8 +113,28 @@ func plan(seed uint64, length time.Duration, g ground) (faults []Fault) {
 		faults = append(faults, Fault{
 			At: at, Kind: k.name, Target: g.target(r, k.aim), Lasts: between(r, k.least, k.most), Amount: k.small + r.IntN(k.big-k.small+1),
 		})
+		if k.heavy() {
+			at += between(r, calmLeast, calmMost)
+		}
 	}
 	return faults
+}
+
+// once is a bag with each kind once, those of the servers among the others.
+func once(r *rand.Rand, all []kind) (bag []kind) {
+	shaken := slices.Clone(all)
+	r.Shuffle(len(shaken), func(i, j int) { shaken[i], shaken[j] = shaken[j], shaken[i] })
+	var heavy []kind
+	for _, k := range shaken {
+		if k.heavy() {
+			heavy = append(heavy, k)
+			continue
+		}
+		if bag = append(bag, k); len(bag)%(lightFirst+1) == lightFirst && len(heavy) > 0 {
+			bag, heavy = append(bag, heavy[0]), heavy[1:]
+		}
+	}
+	return append(bag, heavy...)
 }
 
 // fill is a bag with each kind as often as it weighs, shaken.

@@ -5,81 +5,86 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 )
 
-// stockSearch bounds the search for an order of one product's calls in which each was possible.
-const stockSearch = 20 * time.Second
+// never is when what nobody was told of has ended.
+const never = time.Duration(math.MaxInt64)
 
-// shelf is one product's model: how many units are there. A call takes some off, or brings some in.
-// Whether a checkout whose answer nobody heard has sold anything is known by now, and when is not: it
-// may have been at any time since it was asked for.
-var shelf = porcupine.Model{
-	Init: func() any { return int64(0) },
-	Step: func(state, input, _ any) (bool, any) {
-		left := state.(int64) + input.(int64)
-		return left >= 0, left
-	},
-	DescribeOperation: func(input, _ any) string { return "" },
+// change is what one call did to a shelf: goods came in at the earliest when that was asked for, and a
+// sale was made at the latest when its buyer was told.
+type change struct {
+	at    time.Duration
+	units int64
 }
 
-// stock looks, for each product of which there were few, whether there is an order of all deliveries and
-// sales in which no unit is sold that is not there.
+// stock looks, for each product, whether the calls can have happened in some order, each between its
+// request and its answer, in which no unit is sold that is not there (linearizability). Deliveries only
+// add and sales only take, so of all orders the one with the earliest deliveries and the latest sales
+// leaves most on the shelf: if that one goes below zero, all do. Whether a checkout has sold anything the
+// ledger says; when, nobody knows if nobody was told, and then it may have been at any later time.
 func (j *judge) stock(entries []Entry, l *ledger) {
-	for product, calls := range callsOf(entries, l) {
-		if porcupine.CheckOperationsTimeout(shelf, calls, stockSearch) == porcupine.Illegal {
-			j.note(ruleStock, "product %s: there is no order of its %d deliveries and sales in which each was possible", product, len(calls))
+	for product, changes := range changesOf(entries, l) {
+		slices.SortFunc(changes, func(a, b change) int {
+			if a.at != b.at {
+				return int(max(-1, min(1, a.at-b.at)))
+			}
+			return int(b.units - a.units) // goods first
+		})
+		left := int64(0)
+		for _, c := range changes {
+			if left += c.units; left < 0 {
+				j.note(ruleStock, "product %s: %d units had been sold beyond all that had come in, %s", product, -left, when(c.at))
+				break
+			}
 		}
 	}
 }
 
-// callsOf are the deliveries and sales of each product that could run out.
-func callsOf(entries []Entry, l *ledger) map[string][]porcupine.Operation {
-	calls, received, sold := map[string][]porcupine.Operation{}, map[string]int64{}, map[string]int64{}
-	add := func(product string, delta int64, from, to time.Duration) {
-		calls[product] = append(calls[product], porcupine.Operation{ClientId: len(calls[product]), Input: delta, Call: int64(from), Return: int64(to)})
+func when(at time.Duration) string {
+	if at == never {
+		return "in the end"
 	}
-	for key, e := range firstToLast(entries, opStock) {
-		if e.Quantity > 0 && key != "" {
-			add(e.Product, e.Quantity, e.Began, e.Ended)
-			received[e.Product] += e.Quantity
+	return "at " + at.String()
+}
+
+// changesOf are the deliveries and sales of each product.
+func changesOf(entries []Entry, l *ledger) map[string][]change {
+	changes := map[string][]change{}
+	for _, e := range calls(entries, opStock) {
+		if e.Quantity > 0 {
+			changes[e.Product] = append(changes[e.Product], change{e.Began, e.Quantity})
 		}
 	}
-	for _, e := range firstToLast(entries, opCheckout) {
+	for _, e := range calls(entries, opCheckout) {
 		o := l.orders[idOf(e)]
 		if o == nil || o.state != "placed" {
 			continue
 		}
 		for product, quantity := range o.lines {
-			add(product, -quantity, e.Began, e.Ended)
-			sold[product] += quantity
+			changes[product] = append(changes[product], change{e.Ended, -quantity})
 		}
 	}
-	maps.DeleteFunc(calls, func(product string, _ []porcupine.Operation) bool {
-		return sold[product] == 0 || received[product] > 2*sold[product] // it could not have run out
-	})
-	return calls
+	return changes
 }
 
-// firstToLast are the calls of one sort by their key: each from when it was first asked for to when it
-// was first said to be done, which may be never.
-func firstToLast(entries []Entry, op string) map[string]Entry {
-	calls := map[string]Entry{}
-	byBegin := slices.SortedStableFunc(slices.Values(entries), func(a, b Entry) int { return int(a.Began - b.Began) })
-	for _, e := range byBegin {
+// calls are the calls of one sort: each from when it was first asked for to when it was first said to be
+// done, which may be never.
+func calls(entries []Entry, op string) []Entry {
+	byKey := map[string]Entry{}
+	for _, e := range entries {
 		if e.Op != op {
 			continue
 		}
-		first, seen := calls[e.Key]
+		call, seen := byKey[e.Key]
 		if !seen {
-			first = e
-			first.Ended = math.MaxInt64
+			call = e
+			call.Ended = never
 		}
+		call.Began = min(call.Began, e.Began)
 		if e.Code == 200 {
-			first.Ended = min(first.Ended, e.Ended)
+			call.Ended = min(call.Ended, e.Ended)
 		}
-		calls[e.Key] = first
+		byKey[e.Key] = call
 	}
-	return calls
+	return slices.Collect(maps.Values(byKey))
 }
