@@ -87,7 +87,8 @@ func (c Command) run(ctx context.Context, o options, seed uint64) (*Report, erro
 	if err == nil {
 		err = r.play(ctx)
 	}
-	keep := o.keep || err == nil && len(r.judge.found) > 0
+	// What went wrong may be the shop's doing; who gives a run up wants nothing of it.
+	keep := o.keep || ctx.Err() == nil && (err != nil || len(r.judge.found) > 0)
 	err = errors.Join(err, r.clean(context.WithoutCancel(ctx), keep))
 	if keep {
 		r.report.Folder = folder
