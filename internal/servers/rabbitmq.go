@@ -261,7 +261,8 @@ func ControlRabbitMQ(ctx context.Context, cfg RabbitMQConfig, args ...string) er
 		return &MissingError{Packages: []string{rabbitMQPackage}}
 	}
 	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Dir, cmd.Env = cfg.Dir, rabbitMQEnv(&cfg)
+	// Where no broker runs, the tool would start a port mapper, which would outlive it and take the port.
+	cmd.Dir, cmd.Env = cfg.Dir, append(rabbitMQEnv(&cfg), "ERL_FLAGS=-start_epmd false")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("rabbitmqctl %s: %w\n%s", args[0], err, out)
 	}

@@ -181,6 +181,9 @@ func TestRabbitMQLeavesNoPortMapperBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-r.Done()
+	if ControlRabbitMQ(limited(t), r.Config, "status") == nil {
+		t.Error("a broker that is gone answers")
+	}
 	for _, port := range []int{r.Config.Port, r.Config.DistPort, r.Config.EPMDPort} {
 		if err := PortIsFree(port); err != nil {
 			t.Error(err)
