@@ -50,6 +50,8 @@ func commands(out io.Writer) ([]command, error) {
 		task("demo", "fills a few shelves and places one order over HTTP", out, demo.Run),
 		{"bench", "loads a running shop and tells how fast it is, and whether it was right", benchmark(out, st)},
 
+		{"chaos", "starts a shop of its own, breaks it in every way, and tells whether anything was lost", chaosOn(out, st)},
+
 		{"up", "starts a whole shop on this machine, without containers", st.Up},
 		{"down", "ends what up started; data is kept", st.Down},
 		{"status", "shows what runs", st.Status},

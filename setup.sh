@@ -29,6 +29,8 @@ Usage: ./setup.sh [command] [argument ...]
                                     pause cartmanager or checkoutmanager in all replicas: jobs wait
   bench [scenario] [flag ...]       load it, and tell how fast it is and whether it was right;
                                     bench --help lists the scenarios
+  chaos [flag ...]                  start a shop of its own, break it in every way while people buy, and
+                                    tell whether anything was lost; chaos --help tells more
   down                              stop what up has started, and only that; data is kept
   reset [--yes]                     stop it and remove its data for good; asks first
   test [argument of go test ...]    gofmt, go vet and all tests with the race detector, against
@@ -511,7 +513,7 @@ main() {
       ;;
   esac
   case $command in
-    up | down | status | logs | env | reset | demo | verify | queues | bench | test) ;;
+    up | down | status | logs | env | reset | demo | verify | queues | bench | chaos | test) ;;
     *) die "there is no command $command; ./setup.sh help lists them" ;;
   esac
   case ${1:-} in -h | --help)
@@ -520,10 +522,17 @@ main() {
     return
     ;;
   esac
-  if [ "$command" = test ]; then
-    run_tests "$@"
-    return
-  fi
+  case $command in
+    test)
+      run_tests "$@"
+      return
+      ;;
+    chaos) # has a shop of its own, however this one runs
+      prepare
+      note_commit
+      exec "$program" chaos "$@"
+      ;;
+  esac
   for argument; do
     case $argument in
       --native) asked=native ;;

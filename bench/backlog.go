@@ -13,6 +13,7 @@ import (
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
 	"cartwright/internal/pauses"
+	"cartwright/internal/progress"
 	"cartwright/internal/store"
 	"cartwright/jobs"
 	schema "cartwright/sql"
@@ -138,7 +139,7 @@ func (b *bench) stopped(ctx context.Context) error {
 func (b *bench) drained(ctx context.Context, deepest int) error {
 	left := deepest
 	var done atomic.Int64
-	stop := b.progress.follow("taken from the queue", deepest, func() int { return int(done.Load()) })
+	stop := b.progress.Follow(progress.Always("taken from the queue"), deepest, func() int { return int(done.Load()) })
 	defer stop()
 	for limit := time.Now().Add(quietLimit); left > 0; done.Store(int64(deepest - left)) {
 		if !lifecycle.Pause(ctx, drainLook) {

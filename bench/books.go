@@ -55,59 +55,112 @@ func (b *Books) differ(format string, args ...any) {
 	}
 }
 
-// audit compares what clients were told with the orders, the orders with the stock and the money,
-// and recomputes every balance.
+// Verdict is a sort of answer to a checkout.
+type Verdict int
+
+// The verdicts. The zero value says that nothing was asked.
+const (
+	NotAsked Verdict = iota
+	Paid             // 200
+	Later            // 202
+	Refused          // 4xx
+	Unclear          // no answer, or one that says to ask again
+)
+
+// Told is what the buyer of one cart was answered.
+type Told struct {
+	Verdict Verdict
+	Words   string
+}
+
+// Audit holds a shop's own books to what the clients of one run were told. The run's clients are
+// called <run>-c<cart>, each with one cart and one checkout, and its products <run>-p…
+type Audit struct {
+	DB        *sql.DB // reads all databases
+	DSN       string  // of the same account
+	Namespace string
+	Run       string
+	Told      []Told           // by cart
+	Received  map[string]int64 // units put on the shelf, by product
+	Patience  time.Duration    // how long the shop may take to finish its work
+}
+
+// audit looks into the books of this run.
 func (b *bench) audit(ctx context.Context) error {
-	b.progress.say("looking into the books")
-	books := &b.report.Books
+	b.progress.Say("looking into the books")
+	audit := b.auditor()
+	for _, a := range b.told {
+		audit.Told = append(audit.Told, b.gen.answers.told(a))
+	}
+	var err error
+	b.report.Books, err = audit.Look(ctx)
+	return err
+}
+
+func (b *bench) auditor() *Audit {
+	return &Audit{DB: b.db, DSN: b.set.DSN, Namespace: b.set.Namespace, Run: b.run, Received: b.received, Patience: quietLimit}
+}
+
+// quiet waits until the shop has nothing left to do.
+func (b *bench) quiet(ctx context.Context) error { return b.auditor().Quiet(ctx) }
+
+// sql puts the names of the databases into a query.
+func (b *bench) sql(query string) string { return schema.InNamespace(query, b.set.Namespace) }
+
+// Look compares what clients were told with the orders, the orders with the stock and the money,
+// and recomputes every balance, once the shop is quiet.
+func (a *Audit) Look(ctx context.Context) (Books, error) {
+	var books Books
 	for began := time.Now(); ; {
-		if err := b.quiet(ctx); err != nil {
-			return err
+		if err := a.Quiet(ctx); err != nil {
+			return books, err
 		}
-		*books = Books{}
-		if err := b.compareOrders(ctx, books); err != nil {
-			return err
+		books = Books{}
+		if err := a.compareOrders(ctx, &books); err != nil {
+			return books, err
 		}
 		if !books.onItsWay || time.Since(began) > lostLimit || !lifecycle.Pause(ctx, quietEvery) {
 			break
 		}
 	}
-	if err := b.compareCharges(ctx, books); err != nil {
-		return err
+	if err := a.compareCharges(ctx, &books); err != nil {
+		return books, err
 	}
-	if err := b.compareStock(ctx, books); err != nil {
-		return err
+	if err := a.compareStock(ctx, &books); err != nil {
+		return books, err
 	}
-	findings, err := verify.Check(ctx, b.set.DSN, b.set.Namespace)
+	findings, err := verify.Check(ctx, a.DSN, a.Namespace)
 	if err != nil {
-		return err
+		return books, err
 	}
 	for _, f := range findings {
 		books.differ("%s: %s", f.Check, strings.Join(f.Rows, "; "))
 	}
-	return nil
+	return books, nil
 }
 
-// sql puts the names of the databases into a query.
-func (b *bench) sql(query string) string { return schema.InNamespace(query, b.set.Namespace) }
+func (a *Audit) client(cart int) string { return a.Run + "-c" + strconv.Itoa(cart) }
 
-// quiet waits until every checkout has ended and all events have left.
-func (b *bench) quiet(ctx context.Context) error {
-	query := b.sql(`
+func (a *Audit) sql(query string) string { return schema.InNamespace(query, a.Namespace) }
+
+// Quiet waits until every checkout has ended and all events have left. Errors: that it has not come to
+// that within the patience.
+func (a *Audit) Quiet(ctx context.Context) error {
+	query := a.sql(`
 		SELECT EXISTS(SELECT 1 FROM {checkouts}.orders WHERE due_at IS NOT NULL)
 		    OR EXISTS(SELECT 1 FROM {checkouts}.outbox) OR EXISTS(SELECT 1 FROM {inventory}.outbox) OR EXISTS(SELECT 1 FROM {payments}.outbox)
 		    OR EXISTS(SELECT 1 FROM {carts}.outbox) OR EXISTS(SELECT 1 FROM {catalogue}.outbox)`)
-	limit := time.Now().Add(quietLimit)
+	limit := time.Now().Add(a.Patience)
 	for {
 		var busy bool
-		if err := b.db.QueryRowContext(ctx, query).Scan(&busy); err != nil {
+		if err := a.DB.QueryRowContext(ctx, query).Scan(&busy); err != nil {
 			return store.Classify(err)
 		}
 		if !busy {
 			return nil
 		}
 		if time.Now().After(limit) {
-			return fmt.Errorf("the shop has not finished its work within %s; cartwright queues shows what waits", quietLimit)
+			return fmt.Errorf("the shop has not finished its work within %s; cartwright queues shows what waits", a.Patience)
 		}
 		if !lifecycle.Pause(ctx, quietEvery) {
 			return ctx.Err()
@@ -121,15 +174,15 @@ type orderRow struct {
 }
 
 // compareOrders holds the orders to what each client was told.
-func (b *bench) compareOrders(ctx context.Context, books *Books) error {
-	rows, err := b.db.QueryContext(ctx, b.sql("SELECT client_id, state FROM {checkouts}.orders WHERE client_id LIKE ?"), b.run+"-c%")
-	states := make([]string, len(b.told))
+func (a *Audit) compareOrders(ctx context.Context, books *Books) error {
+	rows, err := a.DB.QueryContext(ctx, a.sql("SELECT client_id, state FROM {checkouts}.orders WHERE client_id LIKE ?"), a.Run+"-c%")
+	states := make([]string, len(a.Told))
 	err = each(rows, err, func(scan func(...any) error) error {
 		var o orderRow
 		if err := scan(&o.client, &o.state); err != nil {
 			return err
 		}
-		cart, err := strconv.Atoi(strings.TrimPrefix(o.client, b.run+"-c"))
+		cart, err := strconv.Atoi(strings.TrimPrefix(o.client, a.Run+"-c"))
 		switch {
 		case err != nil || cart >= len(states):
 			books.differ("there is an order of client %s, who bought nothing", o.client)
@@ -141,14 +194,14 @@ func (b *bench) compareOrders(ctx context.Context, books *Books) error {
 		return nil
 	})
 	for cart, state := range states {
-		b.compareOrder(books, cart, state)
+		a.compareOrder(books, cart, state)
 	}
 	return err
 }
 
 // compareOrder holds one cart's order, in that state or "" for none, to what its buyer was told.
-func (b *bench) compareOrder(books *Books, cart int, state string) {
-	told := b.told[cart]
+func (a *Audit) compareOrder(books *Books, cart int, state string) {
+	told := a.Told[cart]
 	paid := state == "placed"
 	switch state {
 	case "placed":
@@ -157,64 +210,64 @@ func (b *bench) compareOrder(books *Books, cart int, state string) {
 		books.Cancelled++
 	case "":
 	default:
-		books.differ("the order of client %s is still %s", b.client(cart), state)
+		books.differ("the order of client %s is still %s", a.client(cart), state)
 	}
 	switch {
-	case told == success:
+	case told.Verdict == Paid:
 		books.ToldPaid++
 		if !paid {
 			books.Lost++
 		}
-	case told == accepted:
+	case told.Verdict == Later:
 		books.ToldLater++
 		if state == "" {
 			books.Lost++
 			books.onItsWay = true
 		}
-	case b.gen.answers.refused(told):
+	case told.Verdict == Refused:
 		books.ToldNo++
 		if paid {
-			books.differ("client %s was refused with %s, and has a paid order", b.client(cart), b.gen.answers.name(told))
+			books.differ("client %s was refused with %s, and has a paid order", a.client(cart), told.Words)
 		}
 	default:
 		books.ToldElse++
-		if told == notAsked && state != "" {
-			books.differ("client %s asked for nothing, and has an order", b.client(cart))
+		if told.Verdict == NotAsked && state != "" {
+			books.differ("client %s asked for nothing, and has an order", a.client(cart))
 		}
 	}
 }
 
 // compareCharges looks for money that was taken twice for one checkout.
-func (b *bench) compareCharges(ctx context.Context, books *Books) error {
+func (a *Audit) compareCharges(ctx context.Context, books *Books) error {
 	var twice sql.NullInt64
-	err := b.db.QueryRowContext(ctx, b.sql(`
+	err := a.DB.QueryRowContext(ctx, a.sql(`
 		SELECT SUM(charges - 1)
 		FROM  (SELECT   COUNT(*) AS charges
 		       FROM     {checkouts}.orders o
 		       JOIN     {payments}.payments p ON p.payment_id = o.checkout_id AND p.state = 'charged'
 		       WHERE    o.client_id LIKE ?
 		       GROUP BY o.client_id
-		       HAVING   COUNT(*) > 1) of_one_client`), b.run+"-c%").Scan(&twice)
+		       HAVING   COUNT(*) > 1) of_one_client`), a.Run+"-c%").Scan(&twice)
 	books.Duplicates += int(twice.Int64)
 	return store.Classify(err)
 }
 
 // compareStock holds what was sold to what was on the shelves.
-func (b *bench) compareStock(ctx context.Context, books *Books) error {
-	bought, err := b.units(ctx, `
+func (a *Audit) compareStock(ctx context.Context, books *Books) error {
+	bought, err := a.units(ctx, `
 		SELECT   l.product_id, SUM(l.quantity)
 		FROM     {checkouts}.orders o
 		JOIN     {checkouts}.order_lines l ON l.checkout_id = o.checkout_id
 		WHERE    o.client_id LIKE ? AND o.state = 'placed'
-		GROUP BY l.product_id`, b.run+"-c%")
+		GROUP BY l.product_id`, a.Run+"-c%")
 	if err != nil {
 		return err
 	}
-	left, err := b.units(ctx, "SELECT product_id, on_hand FROM {inventory}.stock WHERE product_id LIKE ?", b.run+"-p%")
+	left, err := a.units(ctx, "SELECT product_id, on_hand FROM {inventory}.stock WHERE product_id LIKE ?", a.Run+"-p%")
 	if err != nil {
 		return err
 	}
-	for product, received := range b.received {
+	for product, received := range a.Received {
 		books.Oversold += max(0, bought[product]-received)
 		if received-bought[product] != left[product] {
 			books.differ("product %s: %d came in, %d were bought, %d are left", product, received, bought[product], left[product])
@@ -224,9 +277,9 @@ func (b *bench) compareStock(ctx context.Context, books *Books) error {
 }
 
 // units reads a number for each product.
-func (b *bench) units(ctx context.Context, query, like string) (map[string]int64, error) {
+func (a *Audit) units(ctx context.Context, query, like string) (map[string]int64, error) {
 	all := map[string]int64{}
-	rows, err := b.db.QueryContext(ctx, b.sql(query), like)
+	rows, err := a.DB.QueryContext(ctx, a.sql(query), like)
 	return all, each(rows, err, func(scan func(...any) error) error {
 		var product string
 		var n int64

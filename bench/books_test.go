@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"cartwright/internal/progress"
 	"cartwright/internal/store"
 	"cartwright/internal/testenv"
 	schema "cartwright/sql"
@@ -93,16 +94,16 @@ func TestTheBooksTellWhatWasWrong(t *testing.T) {
 // An accepted job that has no order yet is waited for, and a confirmed one is not.
 func TestAnAcceptedJobMayBeOnItsWay(t *testing.T) {
 	t.Parallel()
-	b := &bench{run: "bench-run", gen: &generator{answers: newAnswers("bench-run")}, told: []answer{accepted, success}}
+	a := &Audit{Run: "bench-run", Told: []Told{{Later, "202"}, {Paid, "200"}}}
 	for cart, want := range []bool{true, false} {
 		var books Books
-		b.compareOrder(&books, cart, "")
+		a.compareOrder(&books, cart, "")
 		if books.Lost != 1 || books.onItsWay != want {
-			t.Errorf("told %s: %+v", b.gen.answers.name(b.told[cart]), books)
+			t.Errorf("told %s: %+v", a.Told[cart].Words, books)
 		}
 		books = Books{}
-		if b.compareOrder(&books, cart, "placed"); books.Lost != 0 || books.onItsWay {
-			t.Errorf("told %s, and placed: %+v", b.gen.answers.name(b.told[cart]), books)
+		if a.compareOrder(&books, cart, "placed"); books.Lost != 0 || books.onItsWay {
+			t.Errorf("told %s, and placed: %+v", a.Told[cart].Words, books)
 		}
 	}
 }
@@ -122,7 +123,7 @@ func auditor(t *testing.T, dsn string) *bench {
 	t.Cleanup(func() { db.Close() })
 	a := newAnswers("bench-run")
 	return &bench{
-		set: Settings{DSN: dsn, Namespace: namespace}, run: "bench-run", db: db, progress: newProgress(io.Discard), report: &Report{},
+		set: Settings{DSN: dsn, Namespace: namespace}, run: "bench-run", db: db, progress: progress.New(io.Discard), report: &Report{},
 		gen: &generator{answers: a}, received: map[string]int64{"bench-run-p0": 2},
 		told: []answer{success, success, a.number(402, "402 declined")},
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"cartwright/internal/progress"
 )
 
 const (
@@ -65,11 +67,11 @@ type result struct {
 type generator struct {
 	client   *fasthttp.HostClient
 	base     string // scheme and host
-	progress progress
+	progress progress.View
 	answers  *answers
 }
 
-func newGenerator(address, run string, p progress) (*generator, error) {
+func newGenerator(address, run string, p progress.View) (*generator, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("CARTWRIGHT_URL is %q, want http://host:port", address)
@@ -92,7 +94,7 @@ func (g *generator) close() { g.client.CloseIdleConnections() }
 func (g *generator) run(ctx context.Context, l load) (result, error) {
 	r := result{samples: make([]sample, l.n), began: time.Now()}
 	var turn atomic.Int64
-	stop := g.progress.follow(l.what, l.n, func() int { return min(int(turn.Load()), l.n) })
+	stop := g.progress.Follow(progress.Always(l.what), l.n, func() int { return min(int(turn.Load()), l.n) })
 	var working sync.WaitGroup
 	for range min(l.hands, l.n) {
 		working.Go(func() { g.work(ctx, l, r, &turn) })
@@ -217,6 +219,22 @@ func (a *answers) refused(n answer) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.codes[n]/100 == 4
+}
+
+// told is an answer as the books are held to it.
+func (a *answers) told(n answer) Told {
+	said := Told{Verdict: Unclear, Words: a.name(n)}
+	switch {
+	case n == notAsked:
+		said.Verdict = NotAsked
+	case n == success:
+		said.Verdict = Paid
+	case n == accepted:
+		said.Verdict = Later
+	case a.refused(n):
+		said.Verdict = Refused
+	}
+	return said
 }
 
 var digits = regexp.MustCompile(`[0-9]+`)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,13 +13,14 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"cartwright/internal/lifecycle"
+	"cartwright/internal/progress"
 )
 
 // stub is a shop that answers as told, for the generator alone.
 func stub(t *testing.T, answer http.HandlerFunc) *generator {
 	t.Helper()
 	server := httptest.NewServer(answer)
-	g, err := newGenerator(server.URL, "bench-run", newProgress(io.Discard))
+	g, err := newGenerator(server.URL, "bench-run", progress.New(io.Discard))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,20 +159,5 @@ func TestWhatWasNotDoneIsAskedAgain(t *testing.T) {
 		if n := tries[i].Load(); n != int64(1+i%2) {
 			t.Errorf("request %d was asked %d times", i, n)
 		}
-	}
-}
-
-// Without a terminal, progress is a line now and then, and nothing after its end.
-func TestProgressIsWrittenInLines(t *testing.T) {
-	t.Parallel()
-	var out strings.Builder
-	p := newProgress(&out)
-	if p.bar {
-		t.Error("a bar is drawn where there is no terminal")
-	}
-	stop := p.follow("carts", 10, func() int { return 3 })
-	stop()
-	if out.Len() > 0 {
-		t.Errorf("said %q at once", out.String())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cartwright/internal/progress"
 	"cartwright/internal/store"
 )
 
@@ -55,7 +56,7 @@ func (b *bench) grow(ctx context.Context) error {
 	middle := text[:3] + "-8" + text[3:6] + "-"
 	born := time.Now().Add(-historyAge).UnixMilli()
 	var done atomic.Int64
-	stop := b.progress.follow("history", b.rows, func() int { return int(done.Load()) })
+	stop := b.progress.Follow(progress.Always("history"), b.rows, func() int { return int(done.Load()) })
 	defer stop()
 	for first := 0; first < b.rows; first += stepRows {
 		count := min(stepRows, b.rows-first)

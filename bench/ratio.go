@@ -40,7 +40,7 @@ func (b *bench) besideFloor(ctx context.Context, measure func(context.Context) e
 
 // measureFloor returns checkouts per second.
 func (b *bench) measureFloor(ctx context.Context) (float64, error) {
-	b.progress.say("measuring the floor")
+	b.progress.Say("measuring the floor")
 	// The buyers of the floor do nothing but ask, and may have all processors for it.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU()))
 	load := floor.Load{Buyers: b.buyers, Products: b.products, WarmUp: floorWarmUp, Length: floorLength}

@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"cartwright/internal/lifecycle"
+	"cartwright/internal/progress"
 	"cartwright/internal/store"
 	"cartwright/stage"
 )
@@ -37,7 +38,7 @@ type bench struct {
 	set      Settings
 	run      string // begins the name of everything that the run makes
 	gen      *generator
-	progress progress
+	progress progress.View
 	db       *sql.DB // reads all databases
 	inside   inside
 	report   *Report
@@ -48,7 +49,7 @@ type bench struct {
 
 // open connects with the shop and makes sure that it answers.
 func (c Command) open(ctx context.Context, set Settings, o options) (*bench, error) {
-	b := &bench{options: o, set: set, run: "bench-" + strings.ToLower(rand.Text()[:runLength]), progress: newProgress(c.Err), received: map[string]int64{}}
+	b := &bench{options: o, set: set, run: "bench-" + strings.ToLower(rand.Text()[:runLength]), progress: progress.New(c.Err), received: map[string]int64{}}
 	var err error
 	if b.gen, err = newGenerator(set.URL, b.run, b.progress); err != nil {
 		return nil, err

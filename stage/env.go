@@ -74,7 +74,7 @@ func (p plan) exports(sec secrets) map[string]string {
 	env := map[string]string{
 		prefix + "URL":              "http://" + first("gateway"),
 		prefix + "STAFF_KEY":        sec.StaffKey,
-		prefix + "AMQP_URL":         p.amqpURL(brokerAccount, p.Broker.Password),
+		prefix + "AMQP_URL":         p.brokerURL(),
 		prefix + "BROKER_ADMIN_URL": p.brokerAdminURL(),
 		prefix + "ADMIN_DSN":        p.adminDSN(),
 		prefix + "MYSQL_DSN":        p.readerDSN(sec),

@@ -90,8 +90,8 @@ func digest(v any) string {
 
 // makePlan works out the plan for these choices. All faults of all settings come together in
 // the one error.
-func makePlan(c choices, sec secrets, program, certs string) (plan, error) {
-	m := planner{choices: c, secrets: sec, certs: certs}
+func (s *Stage) makePlan(c choices, sec secrets, program string) (plan, error) {
+	m := planner{choices: c, secrets: sec, certs: s.Certs(), detour: s.Detour}
 	if _, m.shiftFault = shiftOf(c.Settings); m.shiftFault != nil {
 		m.faults = append(m.faults, m.shiftFault)
 	}
@@ -122,6 +122,7 @@ type planner struct {
 	choices choices
 	secrets secrets
 	certs   string // the directory of the certificates
+	detour  func(from, to, address string) (string, error)
 	plan    *plan
 	faults  []error
 
@@ -149,14 +150,27 @@ func (m *planner) address(s service, replica int, debug bool) string {
 	return address
 }
 
-// addresses lists where all replicas of a service are found.
-func (m *planner) addresses(s service) string {
+// addresses lists where a process finds all replicas of a service.
+func (m *planner) addresses(from string, s service) string {
 	var list []string
 	for replica := 1; replica <= m.choices.replicas(s.name); replica++ {
 		address, _ := s.address(m.choices.Settings, replica, false) // a fault is told once, by address
-		list = append(list, reachable(address))
+		to := processPlan{Service: s.name, Replica: replica}
+		list = append(list, m.way(from, to.name(), reachable(address)))
 	}
 	return strings.Join(list, ",")
+}
+
+// way is where a process finds another.
+func (m *planner) way(from, to, address string) string {
+	if m.detour == nil {
+		return address
+	}
+	other, err := m.detour(from, to, address)
+	if err != nil {
+		m.faults = append(m.faults, fmt.Errorf("the way from %s to %s: %w", from, to, err))
+	}
+	return other
 }
 
 // A process is given the addresses of those whom it asks and of nobody else: it must be
@@ -166,7 +180,7 @@ func (m *planner) process(s service, replica int) processPlan {
 	p := processPlan{Service: s.name, Replica: replica, Env: env}
 	p.Listen, p.Debug = m.address(s, replica, false), m.address(s, replica, true)
 	env[prefix+s.listenSetting(false)], env[prefix+s.listenSetting(true)] = p.Listen, p.Debug
-	env[prefix+"AMQP_URL"] = m.serviceURL(s)
+	env[prefix+"AMQP_URL"] = m.serviceURL(s, m.way(p.name(), rabbitMQ, local(m.plan.Broker.Port)))
 	// Many processes share this machine. One that runs on few processors wakes fewer threads for
 	// the same work, and its batches stay whole.
 	env["GOMAXPROCS"] = strconv.Itoa(max(1, runtime.GOMAXPROCS(0)/2))
@@ -174,7 +188,7 @@ func (m *planner) process(s service, replica int) processPlan {
 		env[prefix+"TLS_DIR"] = m.certs
 	}
 	if s.owns {
-		env[prefix+s.upper()+"_DSN"] = m.serviceDSN(s)
+		env[prefix+s.upper()+"_DSN"] = m.serviceDSN(s, m.way(p.name(), mariaDB, local(m.plan.Database.Port)))
 	}
 	if s.jobs {
 		env[prefix+"JOB_SECRET"] = m.secrets.JobSecret
@@ -187,7 +201,7 @@ func (m *planner) process(s service, replica int) processPlan {
 		if err != nil {
 			panic(err) // the table of services names one that it does not hold
 		}
-		env[prefix+asked.upper()+"_ADDR"] = m.addresses(asked)
+		env[prefix+asked.upper()+"_ADDR"] = m.addresses(p.name(), asked)
 	}
 	return p
 }
@@ -208,36 +222,44 @@ func (m *planner) migrateEnv() map[string]string {
 	env := m.common()
 	env[prefix+"ADMIN_DSN"] = m.plan.adminDSN()
 	env[prefix+"MYSQL_DSN"] = m.plan.readerDSN(m.secrets)
-	env[prefix+"AMQP_URL"] = m.plan.amqpURL(brokerAccount, m.plan.Broker.Password)
+	env[prefix+"AMQP_URL"] = m.plan.brokerURL()
 	env[prefix+"BROKER_ADMIN_URL"] = m.plan.brokerAdminURL()
 	for _, s := range services {
-		env[prefix+s.upper()+"_AMQP_URL"] = m.serviceURL(s)
+		env[prefix+s.upper()+"_AMQP_URL"] = m.serviceURL(s, local(m.plan.Broker.Port))
 		if s.owns {
-			env[prefix+s.upper()+"_DSN"] = m.serviceDSN(s)
+			env[prefix+s.upper()+"_DSN"] = m.serviceDSN(s, local(m.plan.Database.Port))
 		}
 	}
 	return env
 }
 
-func (m *planner) serviceDSN(s service) string {
-	return m.plan.dsn("cartwright_"+s.name, m.secrets.Services[s.name])
+func (m *planner) serviceDSN(s service, at string) string {
+	return dsn("cartwright_"+s.name, m.secrets.Services[s.name], at)
 }
 
-func (m *planner) serviceURL(s service) string {
-	return m.plan.amqpURL("cartwright_"+s.name, m.secrets.Broker[s.name])
+func (m *planner) serviceURL(s service, at string) string {
+	return amqpURL("cartwright_"+s.name, m.secrets.Broker[s.name], at)
 }
 
-func (p *plan) adminDSN() string { return p.dsn(adminAccount, p.Database.Password) }
+func (p *plan) adminDSN() string {
+	return dsn(adminAccount, p.Database.Password, local(p.Database.Port))
+}
 
-func (p *plan) readerDSN(sec secrets) string { return p.dsn(readerAccount, sec.Reader) }
+func (p *plan) readerDSN(sec secrets) string {
+	return dsn(readerAccount, sec.Reader, local(p.Database.Port))
+}
+
+func (p *plan) brokerURL() string {
+	return amqpURL(brokerAccount, p.Broker.Password, local(p.Broker.Port))
+}
 
 // dsn needs no escaping: the passwords are letters and digits.
-func (p *plan) dsn(account, password string) string {
-	return fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/", account, password, p.Database.Port)
+func dsn(account, password, at string) string {
+	return fmt.Sprintf("%s:%s@tcp(%s)/", account, password, at)
 }
 
-func (p *plan) amqpURL(account, password string) string {
-	return fmt.Sprintf("amqp://%s:%s@127.0.0.1:%d/", account, password, p.Broker.Port)
+func amqpURL(account, password, at string) string {
+	return fmt.Sprintf("amqp://%s:%s@%s/", account, password, at)
 }
 
 func (p *plan) brokerAdminURL() string {

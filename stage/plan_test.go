@@ -8,7 +8,7 @@ import (
 func planFor(t *testing.T, c choices) (plan, error) {
 	t.Helper()
 	sec := secrets{Admin: "a", Reader: "r", BrokerAdmin: "b", Broker: map[string]string{"inventory": "q"}, JobSecret: "j", StaffKey: "s", Services: map[string]string{"inventory": "i"}}
-	return makePlan(c, sec, "/bin/shop", "/certs")
+	return (&Stage{Home: "/"}).makePlan(c, sec, "/bin/shop")
 }
 
 func processNamed(t *testing.T, p plan, name string) processPlan {
@@ -139,5 +139,33 @@ func TestSettingsThatTheStageMakesAreNotTakenFromTheEnvironment(t *testing.T) {
 	}
 	if len(c.Settings) != 1 || c.Settings["LOG_LEVEL"] != "debug" {
 		t.Errorf("settings: %v", c.Settings)
+	}
+}
+
+// A detour leads the processes, each by its own way, and nobody else.
+func TestADetourLeadsEveryProcess(t *testing.T) {
+	t.Parallel()
+	led := &Stage{Home: "/", Detour: func(from, to, address string) (string, error) { return from + ">" + to + ">" + address, nil }}
+	p, err := led.makePlan(choices{Scale: map[string]int{"inventory": 2, "gateway": 2}}, secrets{}, "/bin/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct{ process, key, value string }{
+		{"gateway-2", "CARTWRIGHT_INVENTORY_ADDR", "gateway-2>inventory>127.0.0.1:9100,gateway-2>inventory-2>127.0.0.1:9300"},
+		{"gateway-2", "CARTWRIGHT_AMQP_URL", "amqp://cartwright_gateway:@gateway-2>rabbitmq>127.0.0.1:9160/"},
+		{"inventory", "CARTWRIGHT_INVENTORY_DSN", "cartwright_inventory:@tcp(inventory>mariadb>127.0.0.1:9150)/"},
+	} {
+		if got := processNamed(t, p, want.process).Env[want.key]; got != want.value {
+			t.Errorf("%s: %s = %q, want %q", want.process, want.key, got, want.value)
+		}
+	}
+	for key, value := range p.Migrate.Env {
+		if strings.Contains(value, ">") {
+			t.Errorf("migrate is led too: %s=%s", key, value)
+		}
+	}
+	refusal := &Stage{Home: "/", Detour: func(_, _, _ string) (string, error) { return "", errGone }}
+	if _, err := refusal.makePlan(choices{}, secrets{}, "/bin/shop"); err == nil {
+		t.Error("a way that could not be made is no fault")
 	}
 }

@@ -9,6 +9,7 @@ import (
 // Process is one process of a shop that runs.
 type Process struct {
 	Service string // or mariadb, or rabbitmq
+	Name    string // the service's, and for further replicas with its number: inventory-2
 	PID     int
 	Listen  string // where this machine can reach it; empty for the servers
 	Debug   string // where it shows its metrics; empty for the servers
@@ -23,7 +24,7 @@ func (s *Stage) Processes() (all []Process, err error) {
 	for _, p := range st.Processes {
 		if p.alive() {
 			service, _, _ := strings.Cut(p.Name, "-")
-			all = append(all, Process{service, p.PID, reachable(p.Listen), reachable(p.Debug)})
+			all = append(all, Process{service, p.Name, p.PID, reachable(p.Listen), reachable(p.Debug)})
 		}
 	}
 	return all, nil

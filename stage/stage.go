@@ -29,6 +29,11 @@ type Stage struct {
 	Program string   // this program's executable
 	In      io.Reader
 	Out     io.Writer // what was asked for
+
+	// Detour says where a process finds another one that it connects with, in place of that one's
+	// own address. Processes are named as in Process, the servers mariadb and rabbitmq. Nil leads
+	// everybody straight.
+	Detour func(from, to, address string) (string, error)
 }
 
 // New is the stage that the environment names: in CARTWRIGHT_HOME, or in .cartwright under the

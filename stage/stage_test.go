@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -17,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"cartwright/internal/servers"
 )
 
 const testLimit = 3 * time.Minute
@@ -60,37 +57,11 @@ func newShop(t *testing.T, settings ...string) *shop {
 func ownPorts(t *testing.T) []string {
 	t.Helper()
 	env := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, prefix+"TEST_") })
-	names := []string{"MARIADB_PORT", "RABBITMQ_PORT", "RABBITMQ_DIST_PORT", "EPMD_PORT", "RABBITMQ_ADMIN_PORT"}
-	for _, sv := range services {
-		names = append(names, sv.listenSetting(false), sv.listenSetting(true))
+	ports, err := FreePorts(2)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var taken []int
-	for _, name := range names {
-		port := freePort(t, taken)
-		taken = append(taken, port, port+replicaStep)
-		value := fmt.Sprint(port)
-		if strings.HasSuffix(name, "LISTEN") {
-			value = "127.0.0.1:" + value
-		}
-		env = append(env, prefix+name+"="+value)
-	}
-	return env
-}
-
-// freePort is free for a first and a second replica.
-func freePort(t *testing.T, taken []int) int {
-	t.Helper()
-	for range 100 {
-		port, err := servers.FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if servers.PortIsFree(port+replicaStep) == nil && !slices.Contains(taken, port) && !slices.Contains(taken, port+replicaStep) {
-			return port
-		}
-	}
-	t.Fatal("no two free ports")
-	return 0
+	return append(env, ports...)
 }
 
 func (sh *shop) run(command func(context.Context, []string) error, args ...string) (string, error) {

@@ -63,40 +63,16 @@ func (s *Stage) Up(ctx context.Context, args []string) error {
 	if err := noMore(flags); err != nil {
 		return err
 	}
-	if missing := servers.Missing(); missing != nil {
-		return &servers.MissingError{Packages: missing}
-	}
-	for _, dir := range []string{s.Home, s.in(logDir), s.in(binDir)} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("up: %w", err)
-		}
-	}
-	held, err := lock(s.in(upLock))
+	held, err := s.hold()
 	if err != nil {
-		return fmt.Errorf("up: %w", err)
+		return err
 	}
 	defer held.Close()
 	ctx, cancel := context.WithTimeout(ctx, upLimit)
 	defer cancel()
-	return s.up(ctx, scale)
-}
-
-func (s *Stage) up(ctx context.Context, scale map[string]int) error {
-	c, errChoices := s.readChoices(scale)
-	sec, errSecrets := s.readSecrets()
-	program, errProgram := s.keepProgram()
-	if err := errors.Join(errChoices, errSecrets, errProgram, s.ensureCerts()); err != nil {
-		return fmt.Errorf("up: %w", err)
-	}
-	p, err := makePlan(c, sec, program, s.Certs())
+	c, p, sec, err := s.up(ctx, scale)
 	if err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	if err := s.untilReady(ctx, c, p); err != nil {
 		return err
-	}
-	if err := s.dropPrograms(p.Program); err != nil {
-		return fmt.Errorf("up: %w", err)
 	}
 	if !c.Shown {
 		if err := s.demonstrate(ctx, c, p, sec); err != nil {
@@ -105,6 +81,43 @@ func (s *Stage) up(ctx context.Context, scale map[string]int) error {
 	}
 	s.printURLs(p)
 	return nil
+}
+
+// hold makes the directory and keeps other starts out of it until the file is closed.
+func (s *Stage) hold() (*os.File, error) {
+	if missing := servers.Missing(); missing != nil {
+		return nil, &servers.MissingError{Packages: missing}
+	}
+	for _, dir := range []string{s.Home, s.in(logDir), s.in(binDir)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("up: %w", err)
+		}
+	}
+	held, err := lock(s.in(upLock))
+	if err != nil {
+		return nil, fmt.Errorf("up: %w", err)
+	}
+	return held, nil
+}
+
+// up brings the shop to what was asked for.
+func (s *Stage) up(ctx context.Context, scale map[string]int) (c choices, p plan, sec secrets, err error) {
+	c, errChoices := s.readChoices(scale)
+	sec, errSecrets := s.readSecrets()
+	program, errProgram := s.keepProgram()
+	if err := errors.Join(errChoices, errSecrets, errProgram, s.ensureCerts()); err != nil {
+		return c, p, sec, fmt.Errorf("up: %w", err)
+	}
+	if p, err = s.makePlan(c, sec, program); err != nil {
+		return c, p, sec, fmt.Errorf("settings: %w", err)
+	}
+	if err := s.untilReady(ctx, c, p); err != nil {
+		return c, p, sec, err
+	}
+	if err := s.dropPrograms(p.Program); err != nil {
+		return c, p, sec, fmt.Errorf("up: %w", err)
+	}
+	return c, p, sec, nil
 }
 
 // untilReady starts or changes the shop and waits until it is ready. A supervisor that was

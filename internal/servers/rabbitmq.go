@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -247,4 +248,23 @@ func rabbitMQPrograms() (rabbitMQPaths, error) {
 		return rabbitMQPaths{}, &MissingError{Packages: []string{rabbitMQPackage}}
 	}
 	return rabbitMQPaths{server: server, epmd: epmd}, nil
+}
+
+// rabbitMQControl is the package's own tool; like rabbitMQScript, not the one that wants to be root.
+const rabbitMQControl = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+
+// ControlRabbitMQ runs rabbitmqctl on the broker that was started with that configuration; only its
+// directory and ports count. Errors: *MissingError without the package; else what the tool said.
+func ControlRabbitMQ(ctx context.Context, cfg RabbitMQConfig, args ...string) error {
+	tool, err := find(rabbitMQControl)
+	if err != nil {
+		return &MissingError{Packages: []string{rabbitMQPackage}}
+	}
+	cmd := exec.CommandContext(ctx, tool, args...)
+	// Where no broker runs, the tool would start a port mapper, which would outlive it and take the port.
+	cmd.Dir, cmd.Env = cfg.Dir, append(rabbitMQEnv(&cfg), "ERL_FLAGS=-start_epmd false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("rabbitmqctl %s: %w\n%s", args[0], err, out)
+	}
+	return nil
 }

@@ -176,10 +176,14 @@ func waitForQueueOnDisk(t *testing.T, dir string) {
 func TestRabbitMQLeavesNoPortMapperBehind(t *testing.T) {
 	t.Parallel()
 	r := startRabbitMQ(t, RabbitMQConfig{Dir: filepath.Join(place(t), "r"), User: "chief", Password: "secret", OnParentDeath: syscall.SIGKILL})
+	isControlled(t, r)
 	if err := syscall.Kill(r.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	<-r.Done()
+	if ControlRabbitMQ(limited(t), r.Config, "status") == nil {
+		t.Error("a broker that is gone answers")
+	}
 	for _, port := range []int{r.Config.Port, r.Config.DistPort, r.Config.EPMDPort} {
 		if err := PortIsFree(port); err != nil {
 			t.Error(err)
@@ -187,6 +191,17 @@ func TestRabbitMQLeavesNoPortMapperBehind(t *testing.T) {
 	}
 	if r.Err() == nil {
 		t.Error("a killed broker ended without an error")
+	}
+}
+
+// isControlled reaches the broker, and no other, by the package's tool.
+func isControlled(t *testing.T, r *RabbitMQ) {
+	t.Helper()
+	if err := ControlRabbitMQ(limited(t), r.Config, "set_disk_free_limit", diskFreeLimit); err != nil {
+		t.Error(err)
+	}
+	if err := ControlRabbitMQ(limited(t), r.Config, "no_such_command"); err == nil || !strings.Contains(err.Error(), "no_such_command") {
+		t.Errorf("error = %v, want one that quotes the tool", err)
 	}
 }
 
