@@ -27,6 +27,9 @@ Usage: ./setup.sh [command] [argument ...]
   queues                            what waits on each queue, and which are paused
   queues pause|resume <queue> [--by name]
                                     pause cartmanager or checkoutmanager in all replicas: jobs wait
+  queues peek|replay|drop <queue>.dead
+                                    look through dead letters, put them back, throw them away; see
+                                    queues --help
   bench [scenario] [flag ...]       load it, and tell how fast it is and whether it was right;
                                     bench --help lists the scenarios
   down                              stop what up has started, and only that; data is kept
