@@ -46,7 +46,8 @@ func commands(out io.Writer) ([]command, error) {
 		{"certs", "makes the certificates of services and people, or renews them", certs(out, st.Certs())},
 		task("migrate", "makes databases, tables and accounts, or brings them up to date", out, migrate),
 		{"verify", "recomputes every balance and names each row that differs", balances(out)},
-		{"queues", "shows what waits on each queue; pauses and resumes them", queues(out)},
+		{"queues", "shows what waits on each queue; pauses and resumes them; replays and drops dead letters", queues(out)},
+		{"checkouts", "lists checkouts that have not ended; resumes and undoes them", checkouts(out)},
 		task("demo", "fills a few shelves and places one order over HTTP", out, demo.Run),
 		{"bench", "loads a running shop and tells how fast it is, and whether it was right", benchmark(out, st)},
 

@@ -20,7 +20,7 @@ type migrateSettings struct {
 	logging.Settings
 	Broker messaging.Settings
 
-	AdminDSN           string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, bench, queues pause and queues resume"`
+	AdminDSN           string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, bench, and queues where it changes something"`
 	ReaderDSN          string `env:"MYSQL_DSN" help:"an account that may read all databases"`
 	InventoryDSN       string `env:"INVENTORY_DSN" help:"inventory's own account"`
 	CartmanagerDSN     string `env:"CARTMANAGER_DSN" help:"cartmanager's own account"`
@@ -28,7 +28,7 @@ type migrateSettings struct {
 	PaymentsDSN        string `env:"PAYMENTS_DSN" help:"payments' own account"`
 	CatalogueDSN       string `env:"CATALOGUE_DSN" help:"catalogue's own account"`
 
-	BrokerAdminURL     string `env:"BROKER_ADMIN_URL,required" help:"RabbitMQ's management API with an administrator's account, as http://user:password@host:port, for migrate"`
+	BrokerAdminURL     string `env:"BROKER_ADMIN_URL,required" help:"RabbitMQ's management API with an administrator's account, as http://user:password@host:port, for migrate, and for the rates that queues shows"`
 	GatewayURL         string `env:"GATEWAY_AMQP_URL" help:"gateway's own account at the broker; migrate makes it, and dev runs the gateway with it"`
 	InventoryURL       string `env:"INVENTORY_AMQP_URL" help:"inventory's, likewise"`
 	CartmanagerURL     string `env:"CARTMANAGER_AMQP_URL" help:"cartmanager's, likewise"`

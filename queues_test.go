@@ -22,25 +22,50 @@ func TestWhatIsAskedOfAQueueIsReadWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ args, queue, by, fault string }{
-		{"pause cartmanager", "cartmanager", me.Username, ""},
-		{"resume checkoutmanager --by ann", "checkoutmanager", "ann", ""},
-		{"pause --by=ann checkoutmanager", "checkoutmanager", "ann", ""},
-		{"pause", "", "", "name one queue to pause: cartmanager and checkoutmanager"},
-		{"resume cartmanager checkoutmanager", "", "", "name one queue to resume"},
-		{"pause basket", "", "", `no queue "basket" with workers; there are cartmanager and checkoutmanager`},
-		{"pause cartmanager.retry", "", "", `no queue "cartmanager.retry"`},
-		{"pause cartmanager --by", "", "", "--help"},
-		{"pause cartmanager --for ann", "", "", "--help"},
-		{"throttle cartmanager", "", "", `not "throttle"`},
+	mine := queueOrder{by: me.Username, limit: listedByDefault}
+	order := func(verb string, queue messaging.Queue, change func(*queueOrder)) *queueOrder {
+		o := mine
+		o.verb, o.queue = verb, queue
+		change(&o)
+		return &o
+	}
+	same, nobody := func(*queueOrder) {}, func(o *queueOrder) { o.by = "" }
+	for _, c := range []struct {
+		args  string
+		want  *queueOrder
+		fault string
+	}{
+		{"pause cartmanager", order("pause", "cartmanager", same), ""},
+		{"resume checkoutmanager --by ann", order("resume", "checkoutmanager", func(o *queueOrder) { o.by = "ann" }), ""},
+		{"pause --by=ann checkoutmanager", order("pause", "checkoutmanager", func(o *queueOrder) { o.by = "ann" }), ""},
+		{"peek cartmanager.dead", order("peek", "cartmanager", nobody), ""},
+		{"peek --limit 5 cartmanager.dead", order("peek", "cartmanager", func(o *queueOrder) { o.by, o.limit = "", 5 }), ""},
+		{"replay cartmanager.dead --all", order("replay", "cartmanager", func(o *queueOrder) { o.all = true }), ""},
+		{"drop checkoutmanager.dead --id x --by ann", order("drop", "checkoutmanager", func(o *queueOrder) { o.id, o.by = "x", "ann" }), ""},
+		{"log", order("log", "", nobody), ""},
+		{"pause", nil, "name one queue to pause: cartmanager and checkoutmanager"},
+		{"resume cartmanager checkoutmanager", nil, "name one queue to resume"},
+		{"pause basket", nil, `no queue "basket" with workers; there are cartmanager and checkoutmanager`},
+		{"pause cartmanager.retry", nil, `no queue "cartmanager.retry"`},
+		{"pause cartmanager --by", nil, "--help"},
+		{"pause cartmanager --for ann", nil, "--help"},
+		{"pause cartmanager --all", nil, "pause has no --all"},
+		{"peek cartmanager", nil, "cartmanager.dead: RabbitMQ counts each look"},
+		{"peek basket.dead", nil, "there are cartmanager.dead and checkoutmanager.dead"},
+		{"peek cartmanager.dead --limit 0", nil, "limit: must be 1 to 1000"},
+		{"peek cartmanager.dead --limit many", nil, "--help"},
+		{"replay cartmanager.dead", nil, "--id id or --all"},
+		{"drop cartmanager.dead --id x --all", nil, "--id id or --all"},
+		{"log cartmanager", nil, "log lists all queues"},
+		{"throttle cartmanager", nil, `not "throttle"`},
 	} {
-		queue, by, err := whatToTurn(strings.Fields(c.args))
-		if c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)) || c.fault == "" && (err != nil || string(queue) != c.queue || by != c.by) {
-			t.Errorf("%s: queue %q, by %q, %v", c.args, queue, by, err)
+		got, err := readQueueOrder(strings.Fields(c.args))
+		if c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)) || c.fault == "" && (err != nil || got != *c.want) {
+			t.Errorf("%s: %+v, %v", c.args, got, err)
 		}
 	}
-	if _, by, err := whatToTurn([]string{"pause", "cartmanager", "--by", ""}); err != nil || by != "" {
-		t.Errorf("an empty name became %q, %v", by, err)
+	if o, err := readQueueOrder([]string{"pause", "cartmanager", "--by", ""}); err != nil || o.by != "" {
+		t.Errorf("an empty name became %q, %v", o.by, err)
 	}
 }
 
@@ -52,7 +77,7 @@ func TestQueuesTellsWhatItNeeds(t *testing.T) {
 	if err := queues(&out)(t.Context(), []string{"pause", "--help"}); !errors.Is(err, flag.ErrHelp) {
 		t.Error(err)
 	}
-	for _, word := range []string{"queues resume <queue> [--by name]", "CARTWRIGHT_ADMIN_DSN", "CARTWRIGHT_MYSQL_DSN", "CARTWRIGHT_AMQP_URL"} {
+	for _, word := range []string{"queues resume <queue> [--by name]", "queues replay <queue>.dead", "CARTWRIGHT_BROKER_ADMIN_URL", "CARTWRIGHT_ADMIN_DSN", "CARTWRIGHT_MYSQL_DSN", "CARTWRIGHT_AMQP_URL"} {
 		if !strings.Contains(out.String(), word) {
 			t.Errorf("the help does not say %s:\n%s", word, out.String())
 		}
@@ -92,8 +117,8 @@ func TestAQueueIsPausedShownAndResumed(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	says(said, `(?m)^QUEUE +WAITING +CONSUMERS +PAUSED\ncartmanager +0 +0 +no$`)
-	says(said, `(?m)^checkoutmanager +0 +0 +by Ann O'Ny`+since+`$`)
+	says(said, `(?m)^QUEUE +WAITING +IN HAND +OLDEST +IN/S +OUT/S +CONSUMERS +PAUSED\ncartmanager +0 +- +- +- +- +0 +no$`)
+	says(said, `(?m)^checkoutmanager +0 +[- ]+0 +by Ann O'Ny`+since+`$`)
 	says(turn(jobs.Cartmanager, true, "bob"), `^cartmanager is paused: `)
 	says(turn(jobs.Checkoutmanager, false, "bob"), `^checkoutmanager is resumed; it was paused by Ann O'Ny`+since+`\n$`)
 
@@ -104,8 +129,8 @@ func TestAQueueIsPausedShownAndResumed(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	says(said, `(?m)^cartmanager +0 +0 +by bob`+since+`$`)
-	says(said, `(?m)^checkoutmanager +0 +0 +no$`)
+	says(said, `(?m)^cartmanager +0 +[- ]+0 +by bob`+since+`$`)
+	says(said, `(?m)^checkoutmanager +0 +[- ]+0 +no$`)
 }
 
 // What waits is shown also when no database tells what is paused, and before there is a table.

@@ -27,6 +27,11 @@ Usage: ./setup.sh [command] [argument ...]
   queues                            what waits on each queue, and which are paused
   queues pause|resume <queue> [--by name]
                                     pause cartmanager or checkoutmanager in all replicas: jobs wait
+  queues peek|replay|drop <queue>.dead
+                                    look through dead letters, put them back, throw them away; see
+                                    queues --help
+  checkouts                         those that have not ended; --stuck, show, resume, undo: see
+                                    checkouts --help
   bench [scenario] [flag ...]       load it, and tell how fast it is and whether it was right;
                                     bench --help lists the scenarios
   chaos [flag ...]                  start a shop of its own, break it in every way while people buy, and
@@ -370,6 +375,7 @@ in_compose() {
     env) compose_env ;;
     reset) compose_reset "$@" ;;
     demo) compose_demo ;;
+    checkouts) die "checkouts asks the checkoutmanager, which listens only inside its containers: run the program there, with the operator's certificate" ;;
     verify | queues | bench)
       find_go || have go || install_packages golang-go ca-certificates
       build
@@ -390,7 +396,7 @@ in_native() {
     *) [ -x "$program" ] || die "there is no shop here yet: start one with up" ;;
   esac
   case $command in
-    demo | verify | queues | bench)
+    demo | verify | queues | checkouts | bench)
       local settings
       settings=$("$program" env)
       eval "$settings"
@@ -513,7 +519,7 @@ main() {
       ;;
   esac
   case $command in
-    up | down | status | logs | env | reset | demo | verify | queues | bench | chaos | test) ;;
+    up | down | status | logs | env | reset | demo | verify | queues | checkouts | bench | chaos | test) ;;
     *) die "there is no command $command; ./setup.sh help lists them" ;;
   esac
   case ${1:-} in -h | --help)

@@ -43,6 +43,11 @@ var methods = map[string]Scope{
 	checkoutpb.Orders_ListOrders_FullMethodName:  Read,
 	checkoutpb.Orders_RefuseBatch_FullMethodName: Write,
 
+	checkoutpb.Checkouts_ListCheckouts_FullMethodName:  Read,
+	checkoutpb.Checkouts_GetCheckout_FullMethodName:    Read,
+	checkoutpb.Checkouts_ResumeCheckout_FullMethodName: Write,
+	checkoutpb.Checkouts_UndoCheckout_FullMethodName:   Write,
+
 	inventorypb.Inventory_GetAvailability_FullMethodName: Read,
 	inventorypb.Inventory_Reserve_FullMethodName:         Write,
 	inventorypb.Inventory_Commit_FullMethodName:          Write,
@@ -75,7 +80,7 @@ var grants = map[call][]Scope{
 	{"gateway", "catalogue"}:           {Read, Write}, // staff change products
 	{"gateway", "inventory"}:           {Read, Write}, // staff adjust stock
 	{"gateway", "cartmanager"}:         {Read},
-	{"gateway", "checkoutmanager"}:     {Read, Write}, // what is sold out is refused at the door
+	{"gateway", "checkoutmanager"}:     {Read, Write}, // what is sold out is refused at the door; staff look after checkouts
 	{"cartmanager", "catalogue"}:       {Read},
 	{"cartmanager", "inventory"}:       {Read},
 	{"checkoutmanager", "cartmanager"}: {Write},

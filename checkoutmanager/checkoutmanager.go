@@ -108,7 +108,10 @@ func Run(ctx context.Context, log *slog.Logger, s Settings) error {
 		{Name: "broker", Ask: func(context.Context) error { return publisher.Ready() }},
 		{Name: "queue", Ask: func(context.Context) error { return gate.Ready() }, Note: gate.Note}}
 	grpcServer := rpc.Server{Addr: s.Listen, Log: log, Identity: self, Allows: access.Allows, Checks: []debugport.Check{database},
-		Register: func(r grpc.ServiceRegistrar) { checkoutpb.RegisterOrdersServer(r, &server{db: db, orders: book}) }}
+		Register: func(r grpc.ServiceRegistrar) {
+			checkoutpb.RegisterOrdersServer(r, &server{db: db, orders: book})
+			checkoutpb.RegisterCheckoutsServer(r, &operators{db: db, orders: book})
+		}}
 	relay := outbox.Relay{DB: db, Database: s.Broker.Namespace + schema.Checkouts, Source: "cartwright/" + name, Publisher: publisher, Log: log}
 	return lifecycle.Run(ctx, log,
 		lifecycle.Part{Name: "debug port", Run: func(ctx context.Context) error { return debugport.Serve(ctx, s.DebugListen, reg, checks) }},

@@ -46,7 +46,7 @@ func (w *worker) handle(ctx context.Context, m messaging.Message) error {
 		w.note(ctx, m, w.answers.Failed(ctx, m, err, false))
 		return nil
 	case isForRescue(err):
-		return w.leave(ctx, m, shared.(result).checkout)
+		return w.leave(ctx, m, shared.(result).checkout, err)
 	case err != nil:
 		return err
 	}
@@ -101,8 +101,8 @@ func isForRescue(err error) bool {
 }
 
 // leave lets go of a job whose checkout goes on without it.
-func (w *worker) leave(ctx context.Context, m messaging.Message, c *checkout) error {
-	if err := w.orders.park(ctx, c); err != nil {
+func (w *worker) leave(ctx context.Context, m messaging.Message, c *checkout, why error) error {
+	if err := w.orders.park(ctx, c, why); err != nil {
 		return err
 	}
 	w.note(ctx, m, w.answers.Pending(ctx, m))

@@ -35,6 +35,9 @@ type move struct {
 	reason   *fault.Error
 	lines    []line
 	total    money.Amount
+
+	by   string // whose hand it is by; empty for the saga's own
+	note string // of parkMove: why it waits
 }
 
 type moveKind int
@@ -42,6 +45,7 @@ type moveKind int
 const (
 	guardedMove moveKind = iota // from one state to the next, if it is still there
 	parkMove                    // leave it to rescue, later
+	resumeMove                  // leave it to rescue, now
 )
 
 // request is what a checkout was asked for with.
@@ -54,6 +58,7 @@ type request struct {
 type moved struct {
 	row   row
 	hoped bool // it went as hoped: the row was not read, and is as the move left it
+	made  bool // the row was where the move starts from
 }
 
 // row is a checkout as it is saved.
@@ -101,9 +106,9 @@ func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
 	return nil
 }
 
-// park leaves a checkout to rescue. The longer it has taken already, the later rescue looks.
-func (o *orders) park(ctx context.Context, c *checkout) error {
-	_, err := o.ends.Do(ctx, move{kind: parkMove, id: c.id, orderID: c.orderID})
+// park leaves a checkout to rescue, and notes why. The longer it has taken already, the later rescue looks.
+func (o *orders) park(ctx context.Context, c *checkout, why error) error {
+	_, err := o.ends.Do(ctx, move{kind: parkMove, id: c.id, orderID: c.orderID, note: clip(why.Error(), reasonMax)})
 	return err
 }
 
@@ -160,8 +165,10 @@ func hopeful(batch []move) []bool {
 type page struct {
 	hoped   []move // placed, if they are where they were
 	changed []row
-	parked  []string
+	parked  []move
+	resumed []string
 	lines   []move // whose lines are to be saved
+	history []happening
 	events  []outbox.Event
 }
 
@@ -178,7 +185,7 @@ func decide(rows map[string]row, batch []move, hopes []bool) ([]groupcommit.Resu
 		case hopes != nil && hopes[i]:
 			p.hoped, p.lines = append(p.hoped, m), append(p.lines, m)
 			p.events = append(p.events, events(row{request: request{clientID: m.clientID}, orderID: m.orderID, total: m.total}, m)...)
-			results[i].Value.hoped = true
+			results[i].Value.hoped, results[i].Value.made = true, true
 			continue
 		case !exists:
 			results[i].Err = fault.New(fault.NotFound, "unknown_order", "there is no checkout %s of order %s", m.id, m.orderID)
@@ -190,8 +197,11 @@ func decide(rows map[string]row, batch []move, hopes []bool) ([]groupcommit.Resu
 			if m.to == undoing || m.to == placed {
 				p.lines = append(p.lines, m)
 			}
-		case m.kind == parkMove && (r.state == placing || r.state == undoing):
-			p.parked = append(p.parked, m.id)
+			results[i].Value.made = true
+			p.note(r, m)
+		case m.kind != guardedMove && (r.state == placing || r.state == undoing):
+			results[i].Value.made = true
+			p.note(r, m)
 		}
 		rows[m.id] = r
 		results[i].Value.row = r

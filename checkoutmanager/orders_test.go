@@ -303,7 +303,7 @@ func TestParkedIsLaterAndPlacedIsNever(t *testing.T) {
 	if err := books[0].end(t.Context(), done, placing, placed); err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{books[0].park(t.Context(), young), books[0].park(t.Context(), old), books[0].park(t.Context(), done)} {
+	for _, err := range []error{books[0].park(t.Context(), young, errPending), books[0].park(t.Context(), old, errPending), books[0].park(t.Context(), done, errPending)} {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ const (
 
 // write saves a page with at most one statement a table and kind, each in the order of its keys.
 func (p page) write(ctx context.Context, tx *store.Tx) error {
-	for _, part := range []func(context.Context, *store.Tx) error{p.writeHoped, p.writeChanged, p.writeParked, p.writeLines} {
+	for _, part := range []func(context.Context, *store.Tx) error{p.writeHoped, p.writeChanged, p.writeParked, p.writeResumed, p.writeLines, p.writeHistory} {
 		if err := part(ctx, tx); err != nil {
 			return err
 		}
@@ -95,17 +95,6 @@ func (p page) writeChanged(ctx context.Context, tx *store.Tx) error {
 			state = VALUES(state), reason_code = VALUES(reason_code), reason = VALUES(reason),
 			total_minor = VALUES(total_minor), currency = VALUES(currency), updated_at = VALUES(updated_at),
 			due_at = IF(VALUES(state) IN ('placed', 'failed'), NULL, due_at)`, rowArgs(p.changed)...)
-}
-
-func (p page) writeParked(ctx context.Context, tx *store.Tx) error {
-	if len(p.parked) == 0 {
-		return nil
-	}
-	args := append([]any{parkSecondsMin, parkSecondsMax}, store.Args(p.parked)...)
-	return tx.Write(ctx, `
-		UPDATE orders
-		SET    due_at = NOW(6) + INTERVAL LEAST(GREATEST(TIMESTAMPDIFF(SECOND, created_at, NOW(6)) DIV 4, ?), ?) SECOND
-		WHERE  checkout_id IN `+store.In(len(p.parked))+` AND state IN ('placing', 'undoing')`, args...)
 }
 
 // writeLines saves what was bought, or would have been. A checkout that was turned round before

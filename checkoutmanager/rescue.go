@@ -94,7 +94,7 @@ func (r *rescue) walkAll(ctx context.Context, due []*checkout) {
 			if err == nil {
 				return
 			}
-			if err := r.orders.park(ctx, c); err != nil {
+			if err := r.orders.park(ctx, c, err); err != nil {
 				r.log.WarnContext(ctx, "rescue cannot park", "order_id", c.orderID, "checkout_id", c.id, "error", err)
 			}
 		})

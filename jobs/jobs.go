@@ -106,6 +106,24 @@ func PutsIn(job Job) (product string) {
 	return ""
 }
 
+// Describe says for people what a job asks for, without what is nobody's business: of a checkout not
+// even with which token it is to be paid, nor to whom it is mailed.
+func Describe(job Job) string {
+	switch j := job.(type) {
+	case *jobspb.AddToCart:
+		return fmt.Sprintf("%d more of %s", j.GetQuantity(), j.GetProductId())
+	case *jobspb.SetCartLine:
+		return fmt.Sprintf("%d of %s", j.GetQuantity(), j.GetProductId())
+	case *jobspb.RemoveCartLine:
+		return "no " + j.GetProductId()
+	case *jobspb.ClearCart:
+		return "an empty cart"
+	case *jobspb.StartCheckout:
+		return "a checkout of the cart"
+	}
+	return KindOf(job)
+}
+
 // ID is the ID of a client's job by its idempotency key: the same three give the same ID.
 func ID(kind, clientID, idempotencyKey string) string {
 	return ids.Derive(kind, clientID, idempotencyKey)

@@ -23,7 +23,7 @@ var rights = map[string]map[string]string{
 		"carts": "SELECT, INSERT, UPDATE", "cart_lines": "SELECT, INSERT, UPDATE, DELETE", "freezes": "SELECT, INSERT, UPDATE",
 		"processed_jobs": "SELECT, INSERT, DELETE", "pauses": "SELECT", "outbox": outboxRights,
 	},
-	Checkouts: {"orders": "SELECT, INSERT, UPDATE", "order_lines": "SELECT, INSERT", "pauses": "SELECT", "outbox": outboxRights},
+	Checkouts: {"orders": "SELECT, INSERT, UPDATE", "order_lines": "SELECT, INSERT", "checkout_history": "SELECT, INSERT", "pauses": "SELECT", "outbox": outboxRights},
 	Payments:  {"payments": "SELECT, INSERT, UPDATE", "test_provider_charges": "SELECT, INSERT, UPDATE", "outbox": outboxRights},
 	Catalogue: {"products": "SELECT, INSERT, UPDATE", "outbox": outboxRights},
 }

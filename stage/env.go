@@ -26,6 +26,7 @@ lines for a shell:  eval "$(./setup.sh env)"
   CARTWRIGHT_ADMIN_DSN       the database; this account may do everything
   CARTWRIGHT_MYSQL_DSN       the database; this account may read everything
   CARTWRIGHT_INVENTORY_ADDR  gRPC of the inventory, its first replica
+  CARTWRIGHT_CHECKOUTMANAGER_ADDR  gRPC of the checkoutmanager, its first replica
   CARTWRIGHT_TLS_DIR         certificates; people call with operator.crt and operator.key
   CARTWRIGHT_NAMESPACE       only where one was chosen
 `
@@ -79,6 +80,8 @@ func (p plan) exports(sec secrets) map[string]string {
 		prefix + "ADMIN_DSN":        p.adminDSN(),
 		prefix + "MYSQL_DSN":        p.readerDSN(sec),
 		prefix + "INVENTORY_ADDR":   first("inventory"),
+
+		prefix + "CHECKOUTMANAGER_ADDR": first("checkoutmanager"),
 	}
 	if certs, has := p.Processes[0].Env[prefix+"TLS_DIR"]; has {
 		env[prefix+"TLS_DIR"] = certs

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
-	"cartwright/internal/settings"
 	"cartwright/internal/testenv"
 	"cartwright/jobs"
 	schema "cartwright/sql"
@@ -31,24 +29,10 @@ const (
 	quietFor = 300 * time.Millisecond
 )
 
-// queues runs the command as people do.
-func (f *fleet) queues(args ...string) (said string) {
-	f.t.Helper()
-	command := exec.CommandContext(f.t.Context(), f.program, append([]string{"queues"}, args...)...)
-	for key, value := range map[string]string{"AMQP_URL": f.brokerURL, "MYSQL_DSN": f.adminDSN, "ADMIN_DSN": f.adminDSN, "NAMESPACE": f.namespace} {
-		command.Env = append(command.Env, settings.Prefix+key+"="+value)
-	}
-	out, err := command.CombinedOutput()
-	if err != nil {
-		f.t.Fatalf("queues %q: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
 // pause pauses a queue and waits until all its workers say so and hear no more.
 func (f *fleet) pause(queue messaging.Queue, by string) {
 	f.t.Helper()
-	f.queues("pause", string(queue), "--by", by)
+	f.says("queues", "pause", string(queue), "--by", by)
 	f.isHeld(queue, by)
 }
 
@@ -124,14 +108,14 @@ func TestAPausedQueueKeepsItsJobs(t *testing.T) {
 			t.Errorf("replica %d says %q", i, said)
 		}
 	}
-	if said := f.queues("pause", "checkoutmanager", "--by", "bob"); !strings.Contains(said, "paused already, by ann since ") {
+	if said := f.says("queues", "pause", "checkoutmanager", "--by", "bob"); !strings.Contains(said, "paused already, by ann since ") {
 		t.Errorf("paused again, it says %q", said)
 	}
-	if said := f.queues(); !strings.Contains(said, "by ann since ") || strings.Count(said, " no\n") != 1 {
+	if said := f.says("queues"); !strings.Contains(said, "by ann since ") || strings.Count(said, " no\n") != 1 {
 		t.Errorf("it shows\n%s", said)
 	}
 
-	f.queues("resume", "checkoutmanager", "--by", "bob")
+	f.says("queues", "resume", "checkoutmanager", "--by", "bob")
 	for _, b := range all {
 		if o, n := f.ends(b.order), f.charges(b.order); o.Status != "PAID" || n != 1 {
 			t.Errorf("%s: order is %s, with %d charges", b.client, o.Status, n)
@@ -187,7 +171,7 @@ func TestAPauseUnderLoadLosesNothing(t *testing.T) {
 	wait := f.shopping(ctx, all)
 	for range pausesOfEach {
 		f.whenPlaced(f.countOrders("placed") + crowd/(4*pausesOfEach))
-		f.queues("pause", string(jobs.Checkoutmanager), "--by", "ann")
+		f.says("queues", "pause", string(jobs.Checkoutmanager), "--by", "ann")
 		inHand := f.countOrders("placing")
 		f.isHeld(jobs.Checkoutmanager, "ann")
 		testenv.Eventually(t, readyLimit, "what was in hand is finished", func() bool { return f.countOrders("placing") == 0 })
@@ -207,7 +191,7 @@ func TestAPauseUnderLoadLosesNothing(t *testing.T) {
 		}
 		t.Logf("paused with %d in hand, now %d are placed and %d wait", inHand, f.countOrders("placed"), f.wire().depth(jobs.Checkoutmanager).Waiting)
 		for _, q := range slices.Backward([]messaging.Queue{jobs.Checkoutmanager, jobs.Cartmanager}) {
-			f.queues("resume", string(q), "--by", "bob")
+			f.says("queues", "resume", string(q), "--by", "bob")
 		}
 	}
 	wait()

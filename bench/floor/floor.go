@@ -46,7 +46,7 @@ const (
 // Settings say on which servers the floor is measured.
 type Settings struct {
 	Broker   messaging.Settings
-	AdminDSN string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, bench, queues pause and queues resume"`
+	AdminDSN string `env:"ADMIN_DSN,required" help:"an account that may make databases and accounts, for migrate, bench, and queues where it changes something"`
 }
 
 // Load is what the buyers do.

@@ -91,8 +91,14 @@ func (a *Administration) put(ctx context.Context, body map[string]string, path .
 	return a.do(ctx, http.MethodPut, body, path...)
 }
 
-// do sends one request about the thing at a path. Errors: fault.Unavailable without an answer.
+// do is ask for those who want to know only whether it went well.
 func (a *Administration) do(ctx context.Context, method string, body any, path ...string) (status int, err error) {
+	status, _, err = a.ask(ctx, method, body, path...)
+	return status, err
+}
+
+// ask sends one request about the thing at a path. Errors: fault.Unavailable without an answer.
+func (a *Administration) ask(ctx context.Context, method string, body any, path ...string) (status int, said []byte, err error) {
 	u := a.base
 	u.Path, u.RawPath = "/api", "/api"
 	for _, segment := range path { // one by one: the name of the usual virtual host is a slash
@@ -100,31 +106,31 @@ func (a *Administration) do(ctx context.Context, method string, body any, path .
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(text))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	req.SetBasicAuth(a.user, a.password)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := a.client.Do(req)
 	if err != nil {
-		return 0, fault.Away("the broker's administration", err)
+		return 0, nil, fault.Away("the broker's administration", err)
 	}
 	defer resp.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))
+	said, err = io.ReadAll(io.LimitReader(resp.Body, answerMax))
 	switch {
 	case err != nil:
-		return resp.StatusCode, fault.Away("the broker's administration", err)
+		return resp.StatusCode, nil, fault.Away("the broker's administration", err)
 	case resp.StatusCode >= http.StatusInternalServerError:
-		return resp.StatusCode, fault.Away("the broker's administration", fmt.Errorf("%s: %s", resp.Status, said))
+		return resp.StatusCode, nil, fault.Away("the broker's administration", fmt.Errorf("%s: %s", resp.Status, said))
 	case resp.StatusCode == http.StatusUnauthorized:
-		return resp.StatusCode, fmt.Errorf("the broker does not take %s for an administrator, wrong user or password: %s", a.user, said)
+		return resp.StatusCode, nil, fmt.Errorf("the broker does not take %s for an administrator, wrong user or password: %s", a.user, said)
 	case resp.StatusCode >= http.StatusMultipleChoices:
-		return resp.StatusCode, fmt.Errorf("the broker's administration: %s: %s", resp.Status, said)
+		return resp.StatusCode, nil, fmt.Errorf("the broker's administration: %s: %s", resp.Status, said)
 	}
-	return resp.StatusCode, nil
+	return resp.StatusCode, said, nil
 }
 
 // awayUnlessRefused tells a broker that is not there, or not yet, from one that says no.

@@ -14,7 +14,7 @@ import (
 // Change pauses a queue or resumes it, in the name of somebody. It returns how it stood before; when
 // that was no different, nothing is changed and nothing is recorded.
 func Change(ctx context.Context, db *sql.DB, queue string, paused bool, by string) (before Pause, err error) {
-	if err := checkName(by); err != nil {
+	if err := CheckName(by); err != nil {
 		return Pause{}, err
 	}
 	err = store.InTx(ctx, db, func(ctx context.Context, tx *store.Tx) (err error) {
@@ -33,8 +33,9 @@ func Change(ctx context.Context, db *sql.DB, queue string, paused bool, by strin
 	return before, err
 }
 
-// checkName refuses what would not fit into the table, or not onto the line of a list.
-func checkName(by string) error {
+// CheckName refuses a name of somebody that would not fit into the table, or not onto the line of a
+// list, with a fault.Invalid.
+func CheckName(by string) error {
 	if strings.TrimSpace(by) == "" || utf8.RuneCountInString(by) > ByMax || !utf8.ValidString(by) {
 		return fault.InvalidField("by", "must be a name of 1 to %d characters", ByMax)
 	}

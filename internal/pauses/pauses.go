@@ -53,3 +53,24 @@ func Of(ctx context.Context, db asked, queue string) (p Pause, err error) {
 	}
 	return p, store.Classify(rows.Err())
 }
+
+// Newest reads the last pauses and resumes of a database, of all its queues, the newest first.
+func Newest(ctx context.Context, db asked, limit int) (all []Pause, err error) {
+	rows, err := db.QueryContext(ctx, `
+		SELECT   turn, paused, changed_by, changed_at
+		FROM     pauses
+		ORDER BY changed_at DESC, turn DESC
+		LIMIT    ?`, limit)
+	if err != nil {
+		return nil, store.Classify(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p Pause
+		if err := rows.Scan(&p.turn, &p.Paused, &p.By, &p.Since); err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, store.Classify(rows.Err())
+}
