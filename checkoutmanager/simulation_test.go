@@ -213,13 +213,16 @@ func (s *simulation) pass(which, fate int) {
 	at := which % len(s.requests)
 	r := s.requests[at]
 	const lost, unheard, late, no = 4, 5, 6, 7 // below: it arrives and is answered
-	switch {
-	case fate == late && r.answer != nil:
-		r.answer <- r.delayed
+	if fate == late && r.answer != nil {
+		answer := r.answer
 		r.answer = nil // it stays on the network
+		answer <- r.delayed
 		return
-	case fate == no && r.refusable && r.answer != nil:
-		r.answer <- refused
+	}
+	s.requests = slices.Delete(s.requests, at, at+1) // first: whoever is answered asks the next thing at once
+	switch {
+	case fate == no && r.refusable:
+		s.answer(r, refused)
 	case fate == lost:
 		s.answer(r, silence)
 	case fate == unheard:
@@ -228,7 +231,6 @@ func (s *simulation) pass(which, fate int) {
 	default:
 		s.answer(r, r.arrive())
 	}
-	s.requests = slices.Delete(s.requests, at, at+1)
 }
 
 func (s *simulation) answer(r *simRequest, err error) {

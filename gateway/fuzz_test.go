@@ -51,9 +51,8 @@ func (w watched) Invoke(ctx context.Context, path string, request, answer any, o
 	return err
 }
 
-// openDoor makes a gateway's HTTP server over fake services, without a broker: jobs that get through
-// all checks are answered 503.
-func openDoor(f *testing.F) (server *fasthttp.Server, wrong *string) {
+// withoutBroker makes a gateway over fake services: jobs that get through all checks are answered 503.
+func withoutBroker(f testing.TB) (g *gateway, wrong *string) {
 	f.Helper()
 	wrong = new(string)
 	reg := prometheus.NewRegistry()
@@ -63,7 +62,7 @@ func openDoor(f *testing.F) (server *fasthttp.Server, wrong *string) {
 		return watched{testenv.Calls{Desc: desc, Service: service}, wrong}
 	}
 	m := newMetrics(reg)
-	g := &gateway{
+	g = &gateway{
 		log: quiet, answerTimeout: time.Second, metrics: m, room: newWaitingRoom(10, m), accepted: newAcceptedJobs(10), health: &health{},
 		publisher: messaging.NewPublisher(broker, "gateway"),
 		carts:     cartpb.NewCartsClient(conn(&cartpb.Carts_ServiceDesc, fakeCarts{services: fakes})),
@@ -78,10 +77,15 @@ func openDoor(f *testing.F) (server *fasthttp.Server, wrong *string) {
 	f.Cleanup(g.list.Close)
 	g.soldOut = soldout.New(broker, "gateway", soldout.From(g.inventory))
 	g.rush = newRush(g.soldOut, g.carts, g.orders, groupcommit.NewMetrics(reg))
+	return g, wrong
+}
+
+// httpServer is the gateway's, without a port.
+func (g *gateway) httpServer() *fasthttp.Server {
 	app := g.newApp()
 	app.Handler() // builds the routes
 	app.Server().Handler = g.knownMethods(app.Server().Handler)
-	return app.Server(), wrong
+	return app.Server()
 }
 
 // tape is a connection whose client has said everything at once, and hears what it is told.
@@ -105,7 +109,8 @@ func FuzzHTTP(f *testing.F) {
 	for _, seed := range httpSeeds() {
 		f.Add([]byte(seed))
 	}
-	server, wrong := openDoor(f)
+	g, wrong := withoutBroker(f)
+	server := g.httpServer()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		*wrong = ""
 		c := &tape{said: bytes.NewReader(raw)}
