@@ -45,6 +45,9 @@ Usage: ./setup.sh [command] [argument ...]
     --on compose                    against the database and the broker of docker-compose.yml
                                     instead, in containers that go again
     --record                        and when all went well, note the versions in docs/tested.md
+  fuzz [--minutes n]                feed every decoder and every entry what nobody has thought of, for
+                                    so long in all: a minute unless told. What it finds is kept under
+                                    testdata/fuzz, where every later run of the tests tries it again
   help                              this text
 
 Containers or not: up uses docker compose where a Docker engine answers, a compose command is
@@ -468,7 +471,27 @@ run_tests() {
   go vet ./...
   [ "$on" = private ] || servers_for_tests
   "${servers[@]}" env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}" || exit
+  [ $# -gt 0 ] || [ "$on" = compose ] || fuzz_all
   [ $# -gt 0 ] || [ "$on" = compose ] || test_containers
+}
+
+# fuzz_all gives every fuzz target its part of so many minutes, building not counted.
+fuzz_all() {
+  local minutes=1 targets target seconds failed=
+  if [ "${1:-}" = --minutes ]; then
+    [[ ${2:-} =~ ^[1-9][0-9]{0,4}$ ]] || die "fuzz --minutes ${2:-}: it must be a whole number"
+    minutes=$2
+    shift 2
+  fi
+  [ $# = 0 ] || die "fuzz: $1 is no argument of it; ./setup.sh help lists them"
+  find_go || have go || install_packages golang-go ca-certificates
+  cd "$root"
+  mapfile -t targets < <(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' [a-z]*/ | sed -E 's|^(.*)/[^/]*:func (.*)$|./\1 ^\2$|' | sort)
+  seconds=$(((minutes * 60 + ${#targets[@]} - 1) / ${#targets[@]}))
+  for target in "${targets[@]}"; do
+    go test -run '^$' -fuzz "${target#* }" -fuzztime "${seconds}s" "${target% *}" || failed+=" $target"
+  done
+  [ -z "$failed" ] || die "found something:$failed (what it was fed is under testdata/fuzz there)"
 }
 
 # servers_for_tests starts database and broker of the compose file under a name of their own, and
@@ -519,11 +542,11 @@ main() {
       ;;
   esac
   case $command in
-    up | down | status | logs | env | reset | demo | verify | queues | checkouts | bench | chaos | test) ;;
+    up | down | status | logs | env | reset | demo | verify | queues | checkouts | bench | chaos | test | fuzz) ;;
     *) die "there is no command $command; ./setup.sh help lists them" ;;
   esac
   case ${1:-} in -h | --help)
-    if [ -x "$program" ] && [ "$command" != test ]; then exec "$program" "$command" --help; fi
+    if [ -x "$program" ] && [ "$command" != test ] && [ "$command" != fuzz ]; then exec "$program" "$command" --help; fi
     usage
     return
     ;;
@@ -531,6 +554,10 @@ main() {
   case $command in
     test)
       run_tests "$@"
+      return
+      ;;
+    fuzz)
+      fuzz_all "$@"
       return
       ;;
     chaos) # has a shop of its own, however this one runs

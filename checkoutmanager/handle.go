@@ -12,11 +12,26 @@ import (
 	"cartwright/proto/jobspb"
 )
 
+// What a worker needs besides the saga.
+type (
+	// opener keeps the rows that a worker begins with and lets go of; *orders is one.
+	opener interface {
+		open(ctx context.Context, orderID string, r request) (c *checkout, fresh bool, err error)
+		park(ctx context.Context, c *checkout, why error) error
+	}
+	// answerer tells whoever waits for a job; *jobs.Answers is one. Its errors are for the log.
+	answerer interface {
+		Done(ctx context.Context, m messaging.Message, replayed bool) error
+		Failed(ctx context.Context, m messaging.Message, why error, replayed bool) error
+		Pending(ctx context.Context, m messaging.Message) error
+	}
+)
+
 // worker does checkout jobs.
 type worker struct {
 	saga    *saga
-	orders  *orders
-	answers *jobs.Answers
+	orders  opener
+	answers answerer
 	log     *slog.Logger
 	// inHand lets several jobs for one checkout (the same key, asked at the same time) share one
 	// walk. It only saves work: two walks of one checkout, here or elsewhere, are safe.

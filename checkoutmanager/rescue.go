@@ -20,7 +20,7 @@ const (
 // worker died after its job was gone, a refund was refused. It is the only second way in.
 type rescue struct {
 	db     *sql.DB
-	orders *orders
+	orders opener
 	walk   func(context.Context, *checkout) error
 	log    *slog.Logger
 }

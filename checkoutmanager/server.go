@@ -14,7 +14,11 @@ import (
 	"cartwright/proto/checkoutpb"
 )
 
-const pageMax = 100
+const (
+	pageMax = 100
+	// cursorMaxUs is the last moment that a database takes, 9999-12-31, in microseconds since 1970.
+	cursorMaxUs = 253_402_300_799_999_999
+)
 
 // server answers questions about orders, and makes those that never begin.
 type server struct {
@@ -97,7 +101,7 @@ func readCursor(s string) (at time.Time, id string, err error) {
 	raw, decodeErr := base64.RawURLEncoding.DecodeString(s)
 	micros, id, found := strings.Cut(string(raw), " ")
 	n, parseErr := strconv.ParseInt(micros, 10, 64)
-	if decodeErr != nil || parseErr != nil || !found || !ids.Valid(id) {
+	if decodeErr != nil || parseErr != nil || n < 0 || n > cursorMaxUs || !found || !ids.Valid(id) {
 		return time.Time{}, "", fault.InvalidField("cursor", "is none that this service gave")
 	}
 	return time.UnixMicro(n).UTC(), id, nil

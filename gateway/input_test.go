@@ -149,6 +149,7 @@ func TestOtherRoutesAnswerProblems(t *testing.T) {
 		{"GET", "/v1/orders?clientID=jo&limit=x", "", 400, "limit"},
 		{"GET", "/v1/products?limit=1.5", "", 400, "limit"},
 		{"GET", "/v1/products?cursor=" + strings.Repeat("c", 300), "", 400, "cursor"},
+		{"GET", "/v1/products?cursor=%ff", "", 400, "cursor"},
 		{"GET", "/v1/orders/" + long, "", 400, "orderID"},
 		{"GET", "/v1/jobs/%00", "", 400, "jobID"},
 		{"GET", "/v1/orders/nobody-knows", "", 404, ""},

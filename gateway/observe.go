@@ -88,10 +88,13 @@ func (g *gateway) note(c *fiber.Ctx, t trace, route string, err error) {
 	g.log.Log(c.UserContext(), level, "request", attrs...)
 }
 
+// unreadable is said of a request that ends too soon, or is not even HTTP.
+const unreadable = "the request did not arrive as whole and valid HTTP"
+
 // refuseUnread answers a request that could not even be read, such as one that is too large.
 func (g *gateway) refuseUnread(c *fiber.Ctx, err error) error {
-	if e, ok := err.(*fiber.Error); ok && e.Code == fiber.StatusBadGateway {
-		err = fiber.NewError(fiber.StatusBadRequest, "the request did not arrive whole")
+	if e, ok := err.(*fiber.Error); ok && (e.Code == fiber.StatusBadGateway || e.Code == fiber.StatusBadRequest) {
+		err = fiber.NewError(fiber.StatusBadRequest, unreadable) // whose own words repeat what was sent
 	}
 	linger(c)
 	t := newTrace(c)

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -44,7 +45,7 @@ func page(c *fiber.Ctx) (limit int32, cursor string, err error) {
 			return 0, "", fault.InvalidField("limit", "must be a whole number from 1 to %d", pageMax)
 		}
 	}
-	if cursor = c.Query("cursor"); len(cursor) > cursorMax {
+	if cursor = c.Query("cursor"); len(cursor) > cursorMax || !utf8.ValidString(cursor) {
 		return 0, "", fault.InvalidField("cursor", "must be the nextCursor of an earlier answer")
 	}
 	return int32(n), cursor, nil

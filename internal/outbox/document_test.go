@@ -17,7 +17,7 @@ func document(t testing.TB, r Relay, sheet string) []byte {
 		t.Fatal(err)
 	}
 	saved[0].Time, saved[0].Sequence = time.Date(2026, 11, 21, 12, 0, 0, 5000, time.FixedZone("CET", 3600)), sequence(7, 1)
-	e, err := r.cloudEvent(saved[0])
+	e, err := r.CloudEvent(saved[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func BenchmarkDocuments(b *testing.B) {
 			b.Fatal(err)
 		}
 		for _, e := range saved {
-			if _, err := r.cloudEvent(e); err != nil {
+			if _, err := r.CloudEvent(e); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -60,6 +60,15 @@ func Add(ctx context.Context, tx *store.Tx, events ...Event) error {
 	if len(events) == 0 {
 		return nil
 	}
+	text, err := writeSheet(events)
+	if err != nil {
+		return fmt.Errorf("events such as %s: %w", events[0].Type, err)
+	}
+	return tx.Write(ctx, "INSERT INTO outbox (events) VALUES (?)", text)
+}
+
+// writeSheet gives each event an ID.
+func writeSheet(events []Event) ([]byte, error) {
 	type entry struct { // reads back as Saved
 		ID      string `json:"id"`
 		Type    string `json:"type"`
@@ -70,11 +79,12 @@ func Add(ctx context.Context, tx *store.Tx, events ...Event) error {
 	for i, e := range events {
 		sheet[i] = entry{ids.New(), e.Type, e.Subject, e.Data}
 	}
-	text, err := json.Marshal(sheet)
-	if err != nil {
-		return fmt.Errorf("events such as %s: %w", events[0].Type, err)
-	}
-	return tx.Write(ctx, "INSERT INTO outbox (events) VALUES (?)", text)
+	return json.Marshal(sheet)
+}
+
+// readSheet reads what writeSheet has written.
+func readSheet(text []byte) (sheet []Saved, err error) {
+	return sheet, jsonv2.Unmarshal(text, &sheet, asWritten)
 }
 
 // Queryer is a *sql.DB or one of its connections.
@@ -96,8 +106,8 @@ func Waiting(ctx context.Context, db Queryer, most int) (sheets []int64, events 
 		if err := rows.Scan(&number, &text, &saved); err != nil {
 			return nil, nil, err
 		}
-		var sheet []Saved
-		if err := jsonv2.Unmarshal(text, &sheet, asWritten); err != nil {
+		sheet, err := readSheet(text)
+		if err != nil {
 			return nil, nil, fmt.Errorf("sheet %d: %w", number, err)
 		}
 		for i := range sheet {
@@ -191,7 +201,7 @@ func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) 
 	for batch := range slices.Chunk(saved, batchMax) {
 		events := make([]messaging.Event, len(batch))
 		for i, e := range batch {
-			if events[i], err = r.cloudEvent(e); err != nil {
+			if events[i], err = r.CloudEvent(e); err != nil {
 				return 0, err
 			}
 		}
@@ -203,9 +213,9 @@ func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) 
 	return len(sheets), store.Classify(err)
 }
 
-// cloudEvent is the CloudEvents 1.0 document of an event. Its data are put in as they are: they were
+// CloudEvent is the CloudEvents 1.0 document of an event. Its data are put in as they are: they were
 // read as JSON a moment ago, and reading them again for each event is most of what a relay costs.
-func (r Relay) cloudEvent(e Saved) (messaging.Event, error) {
+func (r Relay) CloudEvent(e Saved) (messaging.Event, error) {
 	body := make([]byte, 0, len(e.Data)+envelopeSize)
 	body = append(body, `{"specversion":"1.0"`...)
 	for _, attribute := range [...]struct{ name, value string }{

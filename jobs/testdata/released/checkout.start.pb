@@ -1,0 +1,2 @@
+
+anntok_visaann@example.org
