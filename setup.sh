@@ -545,11 +545,13 @@ main() {
     up | down | status | logs | env | reset | demo | verify | queues | checkouts | bench | chaos | test | fuzz) ;;
     *) die "there is no command $command; ./setup.sh help lists them" ;;
   esac
-  case ${1:-} in -h | --help)
-    if [ -x "$program" ] && [ "$command" != test ] && [ "$command" != fuzz ]; then exec "$program" "$command" --help; fi
-    usage
-    return
-    ;;
+  case $command${1:-} in
+    chaos*) ;; # it needs no shop, and so it is built first
+    *-h | *--help)
+      if [ -x "$program" ] && [ "$command" != test ] && [ "$command" != fuzz ]; then exec "$program" "$command" --help; fi
+      usage
+      return
+      ;;
   esac
   case $command in
     test)

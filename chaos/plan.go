@@ -9,8 +9,8 @@ import (
 
 // Fault is one thing that is broken on purpose, and when.
 type Fault struct {
-	At     time.Duration `json:"at"`               // since the load began
-	Kind   string        `json:"kind"`             //
+	At     time.Duration `json:"at"` // since the load began, in nanoseconds
+	Kind   string        `json:"kind"`
 	Target string        `json:"target,omitempty"` // a process, or a link such as gateway-2>inventory; * is all of them
 	Lasts  time.Duration `json:"lasts,omitempty"`  // until it is healed
 	Amount int           `json:"amount,omitempty"` // of what the kind says
