@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/messaging"
 	"cartwright/proto/jobspb"
@@ -66,6 +67,9 @@ func (r *waitingRoom) leave(correlation string) {
 // dropped and counted: it is late, or it is not meant for this process.
 func (r *waitingRoom) hear(body []byte) {
 	answers := &jobspb.Answers{}
+	if failpoint.Hit(failpoint.AnswerHeard) != nil {
+		return
+	}
 	if err := proto.Unmarshal(body, answers); err != nil {
 		r.metrics.dropped.WithLabelValues("undecodable").Inc()
 		return

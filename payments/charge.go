@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/money"
 	"cartwright/proto/paymentspb"
@@ -43,7 +44,7 @@ func (s *server) charge(ctx context.Context, req *paymentspb.ChargeRequest, wait
 		return nil, err
 	}
 	p, err := s.ledger.open(ctx, want)
-	if err != nil {
+	if err = failpoint.After(err, failpoint.PaymentOpened); err != nil {
 		return nil, fmt.Errorf("payment %s: %w", want.id, err)
 	}
 	if isTombstone := p.amount == (money.Amount{}); !isTombstone && (p.orderID != want.orderID || p.amount != want.amount || p.method != want.method) {
@@ -88,7 +89,7 @@ func (s *server) ask(ctx context.Context, p entered) (entered, error) {
 		limited, cancel := context.WithTimeout(ctx, s.providerTime)
 		defer cancel()
 		out, err := s.provider.Charge(limited, Charge{Key: p.id, Amount: p.amount, Method: p.method})
-		if err != nil {
+		if err = failpoint.After(err, failpoint.ProviderCharged); err != nil {
 			return p, silence(err)
 		}
 		return s.ledger.record(ctx, p.payment, out)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/ids"
 	"cartwright/proto/paymentspb"
@@ -32,14 +33,15 @@ func (s *server) giveBack(ctx context.Context, p payment) error {
 	limited, cancel := context.WithTimeout(ctx, s.providerTime)
 	defer cancel()
 	out, err := s.provider.Cancel(limited, p.id)
-	if err != nil {
+	if err = failpoint.After(err, failpoint.ProviderStopped); err != nil {
 		return silence(err)
 	}
 	end := cancelled
 	switch out.Status {
 	case Charged:
 		end = refunded
-		if err := s.provider.Refund(limited, p.id, p.amount); fault.Is(err, fault.Refused) {
+		err := s.provider.Refund(limited, p.id, p.amount)
+		if err = failpoint.After(err, failpoint.ProviderRepaid); fault.Is(err, fault.Refused) {
 			return err
 		} else if err != nil {
 			return silence(err)

@@ -13,6 +13,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 
 	"cartwright/internal/lifecycle"
@@ -297,6 +298,9 @@ func (c *Consumer) try(ctx context.Context, m Message) (err error) {
 			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
+	if err := failpoint.Hit(failpoint.JobTaken); err != nil {
+		return err
+	}
 	return c.Handle(ctx, m)
 }
 

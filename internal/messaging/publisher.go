@@ -10,6 +10,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 )
 
@@ -164,6 +165,7 @@ func (p *Publisher) PublishEvents(ctx context.Context, events []Event) error {
 		}
 		waits = append(waits, wait)
 	}
+	failed = failpoint.After(failed, failpoint.EventsSent)
 	for _, wait := range waits { // all of them, whatever one says: each gives its slot back
 		if err := wait(); failed == nil {
 			failed = err
@@ -177,7 +179,11 @@ func (p *Publisher) publish(ctx context.Context, exchange, key string, mandatory
 	if err != nil {
 		return err
 	}
-	return wait()
+	lost := failpoint.Hit(failpoint.MessageSent)
+	if err := wait(); err != nil {
+		return err
+	}
+	return lost
 }
 
 // send writes a message and returns how to wait for its confirm, which must be called: until then

@@ -18,6 +18,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/ids"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
@@ -198,6 +199,9 @@ func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) 
 		if err := r.Publisher.PublishEvents(ctx, events); err != nil {
 			return 0, err
 		}
+	}
+	if err := failpoint.Hit(failpoint.EventsConfirmed); err != nil {
+		return 0, err
 	}
 	_, err = conn.ExecContext(ctx, "DELETE FROM outbox WHERE id IN "+store.In(len(sheets)), store.Args(sheets)...)
 	return len(sheets), store.Classify(err)
