@@ -3,13 +3,10 @@ package tests
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
-
-	amqp "github.com/rabbitmq/amqp091-go"
 
 	"cartwright/internal/ids"
 	"cartwright/internal/messaging"
@@ -22,43 +19,51 @@ import (
 // quietLimit is how long a shop may take to finish what a broken step has left behind.
 const quietLimit = 120 * time.Second
 
-// told gathers what events say of orders.
+// told gathers what events say of orders. They are kept on a queue of the test's own, which outlives
+// every connection.
 type told struct {
-	mu     sync.Mutex
-	kinds  map[string]map[string]bool // by order
-	broken []string                   // what could not be read
+	queue string
+	kinds map[string]map[string]bool // by order
 }
 
-// listen hears all events of the shop from now on.
+// listen keeps all events of the shop from now on.
 func (f *fleet) listen() *told {
 	f.t.Helper()
-	all, heard := &told{kinds: map[string]map[string]bool{}}, f.wire().hear()
-	go func() {
-		for d := range heard {
-			all.hear(d)
+	all, w := &told{queue: f.namespace + "heard", kinds: map[string]map[string]bool{}}, f.wire()
+	if _, err := w.channel.QueueDeclare(all.queue, true, false, false, false, nil); err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() {
+		if _, err := f.wire().channel.QueueDelete(all.queue, false, false, false); err != nil {
+			f.t.Error(err)
 		}
-	}()
+	})
+	if err := w.channel.QueueBind(all.queue, "#", f.namespace+"cartwright.events", false, nil); err != nil {
+		f.t.Fatal(err)
+	}
 	return all
 }
 
-func (a *told) hear(d amqp.Delivery) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var e cloudEvent
-	if err := json.Unmarshal(d.Body, &e); err != nil {
-		a.broken = append(a.broken, fmt.Sprintf("event %s: %v", d.Body, err))
-		return
+// hear takes in what has come.
+func (a *told) hear(w *wire) {
+	w.s.t.Helper()
+	for {
+		d, came, err := w.channel.Get(a.queue, true)
+		if err != nil {
+			w.s.t.Fatal(err)
+		}
+		if !came {
+			return
+		}
+		var e cloudEvent
+		if err := json.Unmarshal(d.Body, &e); err != nil {
+			w.s.t.Fatalf("event %s: %v", d.Body, err)
+		}
+		if a.kinds[e.Subject] == nil {
+			a.kinds[e.Subject] = map[string]bool{}
+		}
+		a.kinds[e.Subject][e.Type] = true
 	}
-	if a.kinds[e.Subject] == nil {
-		a.kinds[e.Subject] = map[string]bool{}
-	}
-	a.kinds[e.Subject][e.Type] = true
-}
-
-func (a *told) has(subject, kind string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.kinds[subject][kind]
 }
 
 // come lets the crowd do what the scene says, all at once. ended waits for them, and returns what
@@ -90,7 +95,9 @@ func (f *fleet) come(ctx context.Context, c failCase, prefix string, all []*shop
 // order, the money, the stock, the cart and the events, and recomputes every balance.
 func (f *fleet) judge(c failCase, prefix string, all []*shopper, told *told) {
 	f.t.Helper()
-	f.quiet()
+	w := f.wire()
+	f.quiet(w)
+	told.hear(w) // all of them: the outboxes were empty before
 	orders := f.ordersOf(prefix)
 	placed := 0
 	for _, b := range all {
@@ -178,11 +185,13 @@ func (f *fleet) judgeShopper(c failCase, b *shopper, orders []bought, told *told
 		f.t.Errorf("%s was told %d, has order %+v and %d in the cart", b.client, b.code, o, inCart)
 		return
 	}
-	testenv.Eventually(f.t, readyLimit, kind+" of "+o.id, func() bool { return told.has(o.id, kind) })
+	if !told.kinds[o.id][kind] {
+		f.t.Errorf("nobody was told of %s of %s", kind, o.id)
+	}
 }
 
 // quiet waits until every checkout has ended, no event waits and no job is left anywhere.
-func (f *fleet) quiet() {
+func (f *fleet) quiet(w *wire) {
 	f.t.Helper()
 	query := schema.InNamespace(`
 		SELECT EXISTS(SELECT 1 FROM {checkouts}.orders WHERE due_at IS NOT NULL)
@@ -198,7 +207,6 @@ func (f *fleet) quiet() {
 			f.awaitReady(service, i)
 		}
 	}
-	w := f.wire()
 	for _, q := range []messaging.Queue{jobs.Cartmanager, jobs.Checkoutmanager} {
 		w.settled(q)
 		if _, dead, err := w.channel.Get(f.namespace+string(q.Dead()), false); err != nil || dead {
