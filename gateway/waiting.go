@@ -9,6 +9,7 @@ import (
 	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/messaging"
+	"cartwright/internal/mutation"
 	"cartwright/proto/jobspb"
 )
 
@@ -90,7 +91,7 @@ func (r *waitingRoom) deliver(a *jobspb.Answer) (dropped string) {
 	switch {
 	case !waits:
 		return "nobody waits"
-	case w.jobID != a.GetJobId():
+	case w.jobID != a.GetJobId() && !mutation.On(mutation.AnyAnswer):
 		return "other job"
 	}
 	delete(r.waits, correlation) // a second answer finds nobody

@@ -8,7 +8,9 @@ import (
 
 	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
+	"cartwright/internal/ids"
 	"cartwright/internal/money"
+	"cartwright/internal/mutation"
 	"cartwright/proto/paymentspb"
 )
 
@@ -88,7 +90,11 @@ func (s *server) ask(ctx context.Context, p entered) (entered, error) {
 	return s.charges.do(ctx, p.id, func(ctx context.Context) (entered, error) {
 		limited, cancel := context.WithTimeout(ctx, s.providerTime)
 		defer cancel()
-		out, err := s.provider.Charge(limited, Charge{Key: p.id, Amount: p.amount, Method: p.method})
+		key := p.id
+		if mutation.On(mutation.NewKeyEachTry) {
+			key = ids.New()
+		}
+		out, err := s.provider.Charge(limited, Charge{Key: key, Amount: p.amount, Method: p.method})
 		if err = failpoint.After(err, failpoint.ProviderCharged); err != nil {
 			return p, silence(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/ids"
+	"cartwright/internal/mutation"
 	"cartwright/proto/paymentspb"
 )
 
@@ -30,6 +31,10 @@ func (s *server) Refund(ctx context.Context, req *paymentspb.RefundRequest) (*pa
 // giveBack takes a payment from cancelling to its end. Where it stops short, the payment stays
 // cancelling, and the next Refund begins here again.
 func (s *server) giveBack(ctx context.Context, p payment) error {
+	if p.providerRef == "" && mutation.On(mutation.NoCancel) {
+		_, err := s.ledger.close(ctx, p.id, cancelled)
+		return err
+	}
 	limited, cancel := context.WithTimeout(ctx, s.providerTime)
 	defer cancel()
 	out, err := s.provider.Cancel(limited, p.id)

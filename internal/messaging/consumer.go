@@ -17,6 +17,7 @@ import (
 	"cartwright/internal/fault"
 
 	"cartwright/internal/lifecycle"
+	"cartwright/internal/mutation"
 )
 
 const (
@@ -207,6 +208,10 @@ func (c *Consumer) take(ctx context.Context, from *ear, d amqp.Delivery) (settle
 	m, err := c.Broker.Keys.open(d)
 	if err == nil && count(d.Headers["x-delivery-count"]) >= suspectAfter {
 		return c.isolate(ctx, from, d, m)
+	}
+	if err == nil && mutation.On(mutation.AckEarly) {
+		defer c.handle(ctx, m) //nolint:errcheck // too late to tell anybody
+		return c.settle(ctx, d, m, nil, began)
 	}
 	if err == nil {
 		err = c.handle(ctx, m)

@@ -12,6 +12,7 @@ import (
 
 	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
+	"cartwright/internal/mutation"
 )
 
 const (
@@ -179,6 +180,10 @@ func (p *Publisher) publish(ctx context.Context, exchange, key string, mandatory
 	if err != nil {
 		return err
 	}
+	if mutation.On(mutation.NoConfirm) {
+		go wait() //nolint:errcheck // nobody listens
+		return nil
+	}
 	lost := failpoint.Hit(failpoint.MessageSent)
 	if err := wait(); err != nil {
 		return err
@@ -254,7 +259,7 @@ func (s *pubSession) confirmed(ctx context.Context, confirm *amqp.DeferredConfir
 	if !confirm.Acked() {
 		return fault.Away("the broker", errors.New("publish was not confirmed"))
 	}
-	if s.cameBack(id) {
+	if s.cameBack(id) && !mutation.On(mutation.NoMandatory) {
 		return fault.Away("the broker", errors.New("no queue takes this message"))
 	}
 	return nil

@@ -22,6 +22,7 @@ import (
 	"cartwright/internal/ids"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
+	"cartwright/internal/mutation"
 	"cartwright/internal/store"
 )
 
@@ -75,7 +76,15 @@ func Add(ctx context.Context, tx *store.Tx, events ...Event) error {
 	if err != nil {
 		return fmt.Errorf("events such as %s: %w", events[0].Type, err)
 	}
-	return tx.Write(ctx, "INSERT INTO outbox (events) VALUES (?)", text)
+	const insert = "INSERT INTO outbox (events) VALUES (?)"
+	if mutation.On(mutation.EventsOutside) {
+		if _, err := tx.ExecContext(ctx, insert, text); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "COMMIT")
+		return err
+	}
+	return tx.Write(ctx, insert, text)
 }
 
 // Queryer is a *sql.DB or one of its connections.
@@ -196,7 +205,7 @@ func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) 
 				return 0, err
 			}
 		}
-		if err := r.Publisher.PublishEvents(ctx, events); err != nil {
+		if err := r.Publisher.PublishEvents(ctx, events); err != nil && !mutation.On(mutation.ForgetUnconfirmed) {
 			return 0, err
 		}
 	}
