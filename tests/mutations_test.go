@@ -46,7 +46,7 @@ var mutants = []mutant{
 	{mutation.NoCancel, "payments", "TestChargeThatWakesUpAfterItsRefundIsRefused|TestSlowChargeIsCancelledBeforeItHappens"},
 	{mutation.UnitsBeforeMoney, "checkoutmanager", "TestEveryHistoryOfACheckoutEndsWhole"},
 	{mutation.UnguardedFinish, "checkoutmanager", "TestManyArePlacedTogether|TestOneOfTwoMovesWins"},
-	{mutation.SilenceIsNo, "checkoutmanager", "TestEveryHistoryOfACheckoutEndsWhole"},
+	{mutation.SilenceIsNo, "checkoutmanager", "TestSilenceIsNoAnswerWhilePatienceLasts"},
 	{mutation.EventsOutside, "internal/outbox", "TestOnlyWhatWasCommittedIsTold"},
 	{mutation.ForgetUnconfirmed, "internal/outbox", "TestEventsWaitForTheBroker"},
 	{mutation.MutableStrings, "gateway", "TestClientsOnTheSameConnectionsNeverMix"},
