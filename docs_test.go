@@ -30,7 +30,7 @@ import (
 
 var update = flag.Bool("update", false, "write generated parts of the documents anew")
 
-var documents = []string{"README.md", "ARCHITECTURE.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/compose.md", "docs/tested.md", "docs/reliability.md"}
+var documents = []string{"README.md", "ARCHITECTURE.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/compose.md", "docs/failpoints.md", "docs/tested.md", "docs/reliability.md"}
 
 func document(t *testing.T, name string) string {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/mutation"
 	"cartwright/internal/outbox"
 	"cartwright/jobs"
 	"cartwright/proto/jobspb"
@@ -58,6 +59,9 @@ func (j *jobChange) touches() subject {
 }
 
 func (j *jobChange) decide(b *books) (outcome, error) {
+	if mutation.On(mutation.NoDedup) {
+		return outcome{}, j.apply(b.carts[j.job.GetClientId()])
+	}
 	if before := b.done[j.id]; before != nil {
 		if before.fingerprint != j.fingerprint {
 			return outcome{}, fault.New(fault.Mismatch, "idempotency_mismatch", "this Idempotency-Key was used for another request")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/ids"
@@ -30,7 +31,7 @@ type opened struct {
 // request is a fault.Mismatch.
 func (o *orders) open(ctx context.Context, orderID string, r request) (c *checkout, fresh bool, err error) {
 	after, err := o.opens.Do(ctx, opening{orderID: orderID, request: r})
-	if err != nil {
+	if err = failpoint.After(err, failpoint.OrderOpened); err != nil {
 		return nil, false, err
 	}
 	if after.row.fingerprint != r.fingerprint {

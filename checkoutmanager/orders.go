@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/money"
@@ -92,7 +93,7 @@ func (o *orders) end(ctx context.Context, c *checkout, from, to state) error {
 func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
 	m.kind, m.id, m.orderID, m.clientID = guardedMove, c.id, c.orderID, c.clientID
 	after, err := o.ends.Do(ctx, m)
-	if err != nil {
+	if err = failpoint.After(err, failpoint.OrderSaved); err != nil {
 		return err
 	}
 	if after.hoped {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"cartwright/internal/mutation"
 	"cartwright/internal/outbox"
 	"cartwright/internal/store"
 )
@@ -73,11 +74,14 @@ func place(ctx context.Context, tx *store.Tx, currency string, moves []move) err
 	for i, m := range moves {
 		ids[i], totals[i] = m.id, m.total.Minor
 	}
-	list := store.In(len(moves))
+	list, guard := store.In(len(moves)), " AND state = 'placing'"
+	if mutation.On(mutation.UnguardedFinish) {
+		guard = ""
+	}
 	return tx.WriteAll(ctx, len(moves), `
 		UPDATE orders FORCE INDEX (PRIMARY)
 		SET    state = 'placed', total_minor = ELT(FIELD(checkout_id, `+list[1:]+`, `+list[1:]+`, currency = ?, updated_at = NOW(6), due_at = NULL
-		WHERE  checkout_id IN `+list+` AND state = 'placing'`, slices.Concat(ids, totals, []any{currency}, ids)...)
+		WHERE  checkout_id IN `+list+guard, slices.Concat(ids, totals, []any{currency}, ids)...)
 }
 
 // writeChanged saves rows that are locked, so their new values are written as they are: the key

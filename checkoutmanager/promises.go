@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/money"
@@ -81,7 +82,7 @@ func (k *cartClient) freeze(ctx context.Context, c *checkout) ([]line, money.Amo
 			return nil, money.Amount{}, fault.New(fault.Refused, "total", "the total cannot be charged: %v", err)
 		}
 	}
-	return lines, total, nil
+	return lines, total, failpoint.Hit(failpoint.Frozen)
 }
 
 func addLine(total money.Amount, f *cartpb.FrozenLine) (money.Amount, error) {
@@ -95,7 +96,7 @@ func addLine(total money.Amount, f *cartpb.FrozenLine) (money.Amount, error) {
 
 func (k *cartClient) thaw(ctx context.Context, c *checkout) error {
 	_, err := k.thaws.Do(ctx, &cartpb.ThawRequest{CheckoutId: c.id, ClientId: c.clientID, OrderId: c.orderID})
-	return err
+	return failpoint.After(err, failpoint.Thawed)
 }
 
 // stockClient asks inventory. The reservation's ID is the checkout's own: asking twice is asking
@@ -110,7 +111,7 @@ func newStockClient(conn grpc.ClientConnInterface, observe func(group string) gr
 	stock := inventorypb.NewInventoryClient(conn)
 	reserve := func(ctx context.Context, batch []*inventorypb.ReserveRequest) ([]groupcommit.Result[none], error) {
 		resp, err := stock.ReserveBatch(ctx, &inventorypb.ReserveBatchRequest{Requests: batch})
-		return faults(resp.GetResults()), err
+		return faults(resp.GetResults()), failpoint.After(err, failpoint.ReserveSent)
 	}
 	commit := func(ctx context.Context, batch []*inventorypb.CommitRequest) ([]groupcommit.Result[none], error) {
 		resp, err := stock.CommitBatch(ctx, &inventorypb.CommitBatchRequest{Requests: batch})
@@ -133,17 +134,17 @@ func (k *stockClient) reserve(ctx context.Context, c *checkout) error {
 		lines[i] = &inventorypb.Line{ProductId: l.productID, Quantity: l.quantity}
 	}
 	_, err := k.reserves.Do(ctx, &inventorypb.ReserveRequest{ReservationId: c.id, Lines: lines})
-	return err
+	return failpoint.After(err, failpoint.Reserved)
 }
 
 func (k *stockClient) commit(ctx context.Context, c *checkout) error {
 	_, err := k.commits.Do(ctx, &inventorypb.CommitRequest{ReservationId: c.id})
-	return err
+	return failpoint.After(err, failpoint.Committed)
 }
 
 func (k *stockClient) rollback(ctx context.Context, c *checkout) error {
 	_, err := k.rollbacks.Do(ctx, &inventorypb.RollbackRequest{ReservationId: c.id})
-	return err
+	return failpoint.After(err, failpoint.RolledBack)
 }
 
 // chargeLanes lets batches of charges wait for the provider side by side.
@@ -189,12 +190,12 @@ func (k *cashClient) charge(ctx context.Context, c *checkout) error {
 	case state != paymentspb.State_STATE_CHARGED:
 		return errPending
 	}
-	return nil
+	return failpoint.Hit(failpoint.Charged)
 }
 
 func (k *cashClient) refund(ctx context.Context, c *checkout) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, err := k.payments.Refund(ctx, &paymentspb.RefundRequest{PaymentId: c.id, Reason: c.reason.Code})
-	return err
+	return failpoint.After(err, failpoint.Refunded)
 }

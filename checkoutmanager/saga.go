@@ -7,6 +7,7 @@ import (
 
 	"cartwright/internal/fault"
 	"cartwright/internal/money"
+	"cartwright/internal/mutation"
 )
 
 // state is the saga's memory of a checkout, saved in its row.
@@ -85,12 +86,16 @@ type step struct {
 // The order of these lines is the saga; undo goes through them backwards, so money is given back
 // before stock, and stock before the cart.
 func checkoutSteps() []step {
-	return []step{
+	steps := []step{
 		{"freeze cart", (*saga).freezeCart, (*saga).thawCart},
 		{"reserve stock", (*saga).reserveStock, (*saga).rollBackStock},
 		{"take payment", (*saga).takePayment, (*saga).giveMoneyBack},
 		{"commit stock", (*saga).commitStock, (*saga).leaveToRollBack},
 	}
+	if mutation.On(mutation.UnitsBeforeMoney) {
+		steps[1].undo, steps[2].undo = steps[2].undo, steps[1].undo
+	}
+	return steps
 }
 
 // walk takes a checkout as far as it can go now. It starts from the top every time, also after a
@@ -161,7 +166,7 @@ const undoRefused = "undo_refused"
 func isNo(err error) bool {
 	switch fault.KindOf(err) {
 	case fault.Unavailable, fault.Internal:
-		return false
+		return mutation.On(mutation.SilenceIsNo)
 	}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/ids"
 	"cartwright/internal/messaging"
@@ -120,11 +121,14 @@ func (g *gateway) await(ctx context.Context, m messaging.Message, known accepted
 func (g *gateway) publish(ctx context.Context, m messaging.Message, known acceptedJob) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
+	if err := failpoint.Hit(failpoint.JobMade); err != nil {
+		return err
+	}
 	if err := g.publisher.PublishJob(ctx, m); err != nil {
 		return err
 	}
 	g.accepted.add(m.ID, known)
-	return nil
+	return failpoint.Hit(failpoint.JobConfirmed)
 }
 
 // read turns a worker's answer into an outcome. An outcome of a kind that this gateway does not

@@ -6,8 +6,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/messaging"
+	"cartwright/internal/mutation"
 	"cartwright/proto/jobspb"
 )
 
@@ -66,6 +68,9 @@ func (r *waitingRoom) leave(correlation string) {
 // dropped and counted: it is late, or it is not meant for this process.
 func (r *waitingRoom) hear(body []byte) {
 	answers := &jobspb.Answers{}
+	if failpoint.Hit(failpoint.AnswerHeard) != nil {
+		return
+	}
 	if err := proto.Unmarshal(body, answers); err != nil {
 		r.metrics.dropped.WithLabelValues("undecodable").Inc()
 		return
@@ -86,7 +91,7 @@ func (r *waitingRoom) deliver(a *jobspb.Answer) (dropped string) {
 	switch {
 	case !waits:
 		return "nobody waits"
-	case w.jobID != a.GetJobId():
+	case w.jobID != a.GetJobId() && !mutation.On(mutation.AnyAnswer):
 		return "other job"
 	}
 	delete(r.waits, correlation) // a second answer finds nobody

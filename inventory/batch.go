@@ -7,6 +7,7 @@ import (
 	"maps"
 	"time"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/store"
 )
@@ -31,6 +32,9 @@ type books struct {
 // reservations by ID. A reservation that is there needs none of its own: it is moved under the
 // locks of its shelves. So two flushes wait for each other but never in a circle.
 func (b books) flush(ctx context.Context, ops []operation) (answers []groupcommit.Result[shelf], err error) {
+	if err := failpoint.Hit(failpoint.BatchBegun); err != nil {
+		return nil, err
+	}
 	look := false
 	err = store.InTx(ctx, b.db, func(ctx context.Context, tx *store.Tx) error {
 		l, err := open(ctx, tx, ops, look)

@@ -7,6 +7,7 @@ import (
 
 	"cartwright/internal/fault"
 	"cartwright/internal/groupcommit"
+	"cartwright/internal/mutation"
 	"cartwright/internal/outbox"
 )
 
@@ -186,7 +187,7 @@ func (l *ledger) has(want line) error {
 	}
 	left := s.available()
 	switch {
-	case want.Quantity <= left:
+	case want.Quantity <= left, mutation.On(mutation.NoUnitCheck):
 		return nil
 	case left == 0:
 		return outOfStock(want.Product, left, "%s is sold out", want.Product)
@@ -223,6 +224,7 @@ func (l *ledger) commit(id string) error {
 func (l *ledger) rollback(id string) {
 	r, known := l.reservations[id]
 	switch {
+	case !known && mutation.On(mutation.NoTombstone):
 	case !known:
 		l.reservations[id] = &reservation{state: released}
 	case r.state == held:
@@ -250,7 +252,10 @@ func (l *ledger) lapse(r *reservation) {
 
 // release gives back what is held.
 func (l *ledger) release(r *reservation) {
-	for _, n := range r.lines {
+	for i, n := range r.lines {
+		if i > 0 && mutation.On(mutation.FirstLineOnly) {
+			break
+		}
 		s := l.shelves[n.Product]
 		s.reserved -= n.Counted
 		l.shelves[n.Product] = s

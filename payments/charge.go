@@ -6,8 +6,11 @@ import (
 	"sync"
 	"time"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
+	"cartwright/internal/ids"
 	"cartwright/internal/money"
+	"cartwright/internal/mutation"
 	"cartwright/proto/paymentspb"
 )
 
@@ -43,7 +46,7 @@ func (s *server) charge(ctx context.Context, req *paymentspb.ChargeRequest, wait
 		return nil, err
 	}
 	p, err := s.ledger.open(ctx, want)
-	if err != nil {
+	if err = failpoint.After(err, failpoint.PaymentOpened); err != nil {
 		return nil, fmt.Errorf("payment %s: %w", want.id, err)
 	}
 	if isTombstone := p.amount == (money.Amount{}); !isTombstone && (p.orderID != want.orderID || p.amount != want.amount || p.method != want.method) {
@@ -87,8 +90,12 @@ func (s *server) ask(ctx context.Context, p entered) (entered, error) {
 	return s.charges.do(ctx, p.id, func(ctx context.Context) (entered, error) {
 		limited, cancel := context.WithTimeout(ctx, s.providerTime)
 		defer cancel()
-		out, err := s.provider.Charge(limited, Charge{Key: p.id, Amount: p.amount, Method: p.method})
-		if err != nil {
+		key := p.id
+		if mutation.On(mutation.NewKeyEachTry) {
+			key = ids.New()
+		}
+		out, err := s.provider.Charge(limited, Charge{Key: key, Amount: p.amount, Method: p.method})
+		if err = failpoint.After(err, failpoint.ProviderCharged); err != nil {
 			return p, silence(err)
 		}
 		return s.ledger.record(ctx, p.payment, out)

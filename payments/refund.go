@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 	"cartwright/internal/ids"
+	"cartwright/internal/mutation"
 	"cartwright/proto/paymentspb"
 )
 
@@ -29,17 +31,22 @@ func (s *server) Refund(ctx context.Context, req *paymentspb.RefundRequest) (*pa
 // giveBack takes a payment from cancelling to its end. Where it stops short, the payment stays
 // cancelling, and the next Refund begins here again.
 func (s *server) giveBack(ctx context.Context, p payment) error {
+	if p.providerRef == "" && mutation.On(mutation.NoCancel) {
+		_, err := s.ledger.close(ctx, p.id, cancelled)
+		return err
+	}
 	limited, cancel := context.WithTimeout(ctx, s.providerTime)
 	defer cancel()
 	out, err := s.provider.Cancel(limited, p.id)
-	if err != nil {
+	if err = failpoint.After(err, failpoint.ProviderStopped); err != nil {
 		return silence(err)
 	}
 	end := cancelled
 	switch out.Status {
 	case Charged:
 		end = refunded
-		if err := s.provider.Refund(limited, p.id, p.amount); fault.Is(err, fault.Refused) {
+		err := s.provider.Refund(limited, p.id, p.amount)
+		if err = failpoint.After(err, failpoint.ProviderRepaid); fault.Is(err, fault.Refused) {
 			return err
 		} else if err != nil {
 			return silence(err)

@@ -59,7 +59,7 @@ func runChaos(t *testing.T, home string, args ...string) (r chaos.Report) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), chaosLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, build(t), append([]string{"chaos"}, args...)...)
+	cmd := exec.CommandContext(ctx, build(t, ""), append([]string{"chaos"}, args...)...)
 	cmd.Env = append(os.Environ(), settings.Prefix+"HOME="+home)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = time.Minute

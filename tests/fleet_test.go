@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/servers"
 	"cartwright/internal/settings"
 	"cartwright/internal/store"
@@ -35,6 +36,7 @@ const (
 type fleet struct {
 	*shop
 	program   string
+	points    string // the folder in which each service has one for its failpoints; empty when it has none
 	passwords []string
 	logs      *journal
 	running   map[string]*servers.Process // by service and replica
@@ -65,7 +67,7 @@ var startOrder = []string{"catalogue", "inventory", "payments", "cartmanager", "
 // All of it ends with the test, and with this process, however that ends.
 func newFleet(t testing.TB, o options) *fleet {
 	t.Helper()
-	f := &fleet{shop: prepareShop(t, o), program: build(t), logs: &journal{}, running: map[string]*servers.Process{}}
+	f := &fleet{shop: prepareShop(t, o), program: build(t, o.tags), points: o.points, logs: &journal{}, running: map[string]*servers.Process{}}
 	f.slack = fleetSlack
 	f.env["LOG_LEVEL"] = "warn"
 	maps.Copy(f.env, o.env)
@@ -85,13 +87,14 @@ func newFleet(t testing.TB, o options) *fleet {
 	return f
 }
 
-// build makes the program without the race detector, which would slow the processes down.
-func build(t testing.TB) string {
+// build makes the program without the race detector, which would slow the processes down. tags are
+// build tags, divided by commas.
+func build(t testing.TB, tags string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), buildLimit)
 	defer cancel()
 	program := filepath.Join(t.TempDir(), "cartwright")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "cartwright").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", program, "cartwright").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return program
@@ -162,7 +165,7 @@ func (f *fleet) start(service string, i int) {
 	f.t.Helper()
 	name := fmt.Sprint(service, "-", i)
 	p, err := servers.Start(name, servers.Command{
-		Path: f.program, Args: []string{service}, Env: append(f.environ(service, i), "PATH="+os.Getenv("PATH")),
+		Path: f.program, Args: []string{service}, Env: append(f.environ(service, i), "PATH="+os.Getenv("PATH"), failpoint.Folder+"="+filepath.Join(f.points, service)),
 		Dir: filepath.Dir(f.program), Output: f.logs, OnParentDeath: syscall.SIGKILL,
 	})
 	if err != nil {

@@ -38,7 +38,8 @@ type shopper struct {
 	tries        int
 	longest      time.Duration
 	transportErr int
-	mayBreak     bool // the gateway may go away too
+	mayBreak     bool          // the gateway may go away too
+	patience     time.Duration // before asking again, when it is longer than askAgainAfter
 }
 
 func (s *shop) crowd(prefix string, n int, method string) []*shopper {
@@ -119,7 +120,7 @@ func (b *shopper) insist(ctx context.Context, path, key string, body any) (answe
 		if err != nil && !b.mayBreak {
 			return a, err
 		}
-		if !lifecycle.Pause(ctx, askAgainAfter) {
+		if !lifecycle.Pause(ctx, max(askAgainAfter, b.patience)) {
 			return a, fmt.Errorf("%s for %s: no end of it: last %d %s", path, b.client, a.code, a.raw)
 		}
 	}

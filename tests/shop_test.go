@@ -75,6 +75,8 @@ type options struct {
 	env      map[string]string // settings, without the prefix
 	dsn, url string            // other ways to the servers, such as through a proxy
 	own      servings          // servers that nobody else uses, in place of the common ones
+	tags     string            // a fleet's program is built with
+	points   string            // a fleet's folder of failpoints
 }
 
 // servings is a database server, a broker and that one's administration.

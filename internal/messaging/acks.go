@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"cartwright/internal/failpoint"
 )
 
 // acks sends acknowledgements together. A quorum queue writes a record to its log for each that it
@@ -53,6 +55,9 @@ func (a *acks) Ack(tag uint64, _ bool) error {
 func (a *acks) send() error {
 	a.turn.Lock()
 	defer a.turn.Unlock()
+	if err := failpoint.Cut(failpoint.JobDone, a.Acknowledger); err != nil {
+		return err
+	}
 	together, single := a.next()
 	if together > 0 {
 		if err := a.Acknowledger.Ack(together, true); err != nil {

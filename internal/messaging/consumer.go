@@ -13,9 +13,11 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 
 	"cartwright/internal/lifecycle"
+	"cartwright/internal/mutation"
 )
 
 const (
@@ -207,6 +209,10 @@ func (c *Consumer) take(ctx context.Context, from *ear, d amqp.Delivery) (settle
 	if err == nil && count(d.Headers["x-delivery-count"]) >= suspectAfter {
 		return c.isolate(ctx, from, d, m)
 	}
+	if err == nil && mutation.On(mutation.AckEarly) {
+		defer c.handle(ctx, m) //nolint:errcheck // too late to tell anybody
+		return c.settle(ctx, d, m, nil, began)
+	}
 	if err == nil {
 		err = c.handle(ctx, m)
 	}
@@ -297,6 +303,9 @@ func (c *Consumer) try(ctx context.Context, m Message) (err error) {
 			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
+	if err := failpoint.Hit(failpoint.JobTaken); err != nil {
+		return err
+	}
 	return c.Handle(ctx, m)
 }
 

@@ -10,7 +10,9 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
+	"cartwright/internal/mutation"
 )
 
 const (
@@ -164,6 +166,7 @@ func (p *Publisher) PublishEvents(ctx context.Context, events []Event) error {
 		}
 		waits = append(waits, wait)
 	}
+	failed = failpoint.After(failed, failpoint.EventsSent)
 	for _, wait := range waits { // all of them, whatever one says: each gives its slot back
 		if err := wait(); failed == nil {
 			failed = err
@@ -177,7 +180,15 @@ func (p *Publisher) publish(ctx context.Context, exchange, key string, mandatory
 	if err != nil {
 		return err
 	}
-	return wait()
+	if mutation.On(mutation.NoConfirm) {
+		go wait() //nolint:errcheck // nobody listens
+		return nil
+	}
+	lost := failpoint.Hit(failpoint.MessageSent)
+	if err := wait(); err != nil {
+		return err
+	}
+	return lost
 }
 
 // send writes a message and returns how to wait for its confirm, which must be called: until then
@@ -248,7 +259,7 @@ func (s *pubSession) confirmed(ctx context.Context, confirm *amqp.DeferredConfir
 	if !confirm.Acked() {
 		return fault.Away("the broker", errors.New("publish was not confirmed"))
 	}
-	if s.cameBack(id) {
+	if s.cameBack(id) && !mutation.On(mutation.NoMandatory) {
 		return fault.Away("the broker", errors.New("no queue takes this message"))
 	}
 	return nil

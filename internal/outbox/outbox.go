@@ -18,9 +18,11 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/ids"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/messaging"
+	"cartwright/internal/mutation"
 	"cartwright/internal/store"
 )
 
@@ -64,7 +66,15 @@ func Add(ctx context.Context, tx *store.Tx, events ...Event) error {
 	if err != nil {
 		return fmt.Errorf("events such as %s: %w", events[0].Type, err)
 	}
-	return tx.Write(ctx, "INSERT INTO outbox (events) VALUES (?)", text)
+	const insert = "INSERT INTO outbox (events) VALUES (?)"
+	if mutation.On(mutation.EventsOutside) {
+		if _, err := tx.ExecContext(ctx, insert, text); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "COMMIT")
+		return err
+	}
+	return tx.Write(ctx, insert, text)
 }
 
 // writeSheet gives each event an ID.
@@ -205,9 +215,12 @@ func (r Relay) move(ctx context.Context, conn *sql.Conn) (moved int, err error) 
 				return 0, err
 			}
 		}
-		if err := r.Publisher.PublishEvents(ctx, events); err != nil {
+		if err := r.Publisher.PublishEvents(ctx, events); err != nil && !mutation.On(mutation.ForgetUnconfirmed) {
 			return 0, err
 		}
+	}
+	if err := failpoint.Hit(failpoint.EventsConfirmed); err != nil {
+		return 0, err
 	}
 	_, err = conn.ExecContext(ctx, "DELETE FROM outbox WHERE id IN "+store.In(len(sheets)), store.Args(sheets)...)
 	return len(sheets), store.Classify(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
 )
 
@@ -140,8 +141,8 @@ func once(ctx context.Context, db *sql.DB, apart bool, fn func(ctx context.Conte
 	}
 	tx := &Tx{conn: conn, apart: apart}
 	defer tx.end(ctx)
-	if err = fn(ctx, tx); err == nil {
-		err = tx.commit(ctx)
+	if err = failpoint.After(fn(ctx, tx), failpoint.TxFilled); err == nil {
+		err = failpoint.After(tx.commit(ctx), failpoint.TxCommitted)
 	}
 	return tx.untold, Classify(err)
 }
