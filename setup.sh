@@ -489,7 +489,7 @@ fuzz_all() {
   mapfile -t targets < <(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' [a-z]*/ | sed -E 's|^(.*)/[^/]*:func (.*)$|./\1 ^\2$|' | sort)
   seconds=$(((minutes * 60 + ${#targets[@]} - 1) / ${#targets[@]}))
   for target in "${targets[@]}"; do
-    go test -run '^$' -fuzz "${target#* }" -fuzztime "${seconds}s" "${target% *}" || failed+=" $target"
+    go test -run '^$' -fuzz "${target#* }" -fuzztime "${seconds}s" -fuzzminimizetime 1s "${target% *}" || failed+=" $target"
   done
   [ -z "$failed" ] || die "found something:$failed (what it was fed is under testdata/fuzz there)"
 }

@@ -131,6 +131,7 @@ func TestOtherRoutesAnswerProblems(t *testing.T) {
 	}{
 		{"GET", "/", "", 404, ""},
 		{"GET", "/v1/nothing", "", 404, ""},
+		{"GET", "/v1/%ff", "", 404, ""},
 		{"POST", "/addtocart", addBody("jo", 1), 404, ""},
 		{"PATCH", "/v1/carts/jo", "", 405, ""},
 		{"POST", "/v1/products", "{}", 405, ""},

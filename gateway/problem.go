@@ -72,6 +72,7 @@ func describe(err error) problem {
 	if p.Status >= fiber.StatusInternalServerError && p.Status != fiber.StatusServiceUnavailable {
 		p.Status, p.Detail = fiber.StatusInternalServerError, "internal error"
 	}
+	p.Detail = strings.ToValidUTF8(p.Detail, "?") // it may repeat a path, which can be any bytes
 	p.Title = http.StatusText(p.Status)
 	return p
 }
