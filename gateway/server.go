@@ -11,8 +11,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
-
-	"cartwright/internal/mutation"
 )
 
 const (
@@ -34,7 +32,7 @@ func (g *gateway) newApp() *fiber.App {
 	app := fiber.New(fiber.Config{
 		// Fiber reuses the memory of a request for the next one, and our strings travel on: into
 		// jobs, into the room where requests wait. They must be copies.
-		Immutable:                    !mutation.On(mutation.MutableStrings),
+		Immutable:                    true,
 		CaseSensitive:                true,
 		BodyLimit:                    bodyMax,
 		ReadBufferSize:               headMax,

@@ -49,7 +49,6 @@ var mutants = []mutant{
 	{mutation.SilenceIsNo, "checkoutmanager", "TestSilenceIsNoAnswerWhilePatienceLasts"},
 	{mutation.EventsOutside, "internal/outbox", "TestOnlyWhatWasCommittedIsTold"},
 	{mutation.ForgetUnconfirmed, "internal/outbox", "TestEventsWaitForTheBroker"},
-	{mutation.MutableStrings, "gateway", "TestClientsOnTheSameConnectionsNeverMix"},
 	{mutation.AnyAnswer, "gateway", "TestOnlyTheAnswerToOnesOwnJobEndsAWait"},
 }
 

@@ -22,7 +22,6 @@ const (
 	SilenceIsNo       Mutation = "silence-is-no"      // a call without an answer is taken for refused
 	EventsOutside     Mutation = "events-outside"     // events are saved in a transaction of their own
 	ForgetUnconfirmed Mutation = "forget-unconfirmed" // events leave the outbox before the broker has them
-	MutableStrings    Mutation = "mutable-strings"    // what a request said changes when the next one comes
 	AnyAnswer         Mutation = "any-answer"         // an answer to another job is taken for one's own
 )
 
@@ -30,7 +29,7 @@ const (
 func Mutations() []Mutation {
 	return []Mutation{
 		AckEarly, NoConfirm, NoMandatory, NoTombstone, FirstLineOnly, NoUnitCheck, NoDedup, NewKeyEachTry,
-		NoCancel, UnitsBeforeMoney, UnguardedFinish, SilenceIsNo, EventsOutside, ForgetUnconfirmed, MutableStrings, AnyAnswer,
+		NoCancel, UnitsBeforeMoney, UnguardedFinish, SilenceIsNo, EventsOutside, ForgetUnconfirmed, AnyAnswer,
 	}
 }
 
