@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -250,19 +249,4 @@ func answers(entries []Entry) map[string]int {
 		}
 	}
 	return counts
-}
-
-// longest is the slowest answer that clients got to a checkout, and the middle one.
-func longest(entries []Entry) (median, most time.Duration) {
-	var took []time.Duration
-	for _, e := range entries {
-		if e.Op == opCheckout && e.Code != 0 {
-			took = append(took, e.Ended-e.Began)
-		}
-	}
-	if len(took) == 0 {
-		return 0, 0
-	}
-	slices.Sort(took)
-	return took[len(took)/2], took[len(took)-1]
 }
