@@ -470,7 +470,7 @@ run_tests() {
   [ -z "$unformatted" ] || die "not formatted (gofmt -w mends it): $unformatted"
   go vet ./...
   [ "$on" = private ] || servers_for_tests
-  "${servers[@]}" env CGO_ENABLED=1 go test -race -timeout 14m "${@:-./...}" || exit
+  "${servers[@]}" env CGO_ENABLED=1 go test -race -timeout 30m "${@:-./...}" || exit
   [ $# -gt 0 ] || [ "$on" = compose ] || fuzz_all
   [ $# -gt 0 ] || [ "$on" = compose ] || test_containers
 }

@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	buildLimit = 3 * time.Minute
+	buildLimit = 10 * time.Minute
 	// stopLimit is how long a service may take to finish what it has in hand.
 	stopLimit = 40 * time.Second
 )
