@@ -28,7 +28,7 @@ func BenchmarkCharge(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "charges/s")
-	s.charges.all.Wait()
+	s.charges.land()
 	s.ledger.group.Wait()
 	test.books.group.Wait()
 }

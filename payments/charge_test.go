@@ -292,7 +292,7 @@ func TestEachSaveOfAChargeIsOneRoundTrip(t *testing.T) {
 	if trips := proxy.Trips() - before; trips != 3 {
 		t.Errorf("%d round trips", trips)
 	}
-	s.charges.all.Wait()
+	s.charges.land()
 	s.ledger.group.Wait()
 	test.books.group.Wait()
 }

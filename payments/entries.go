@@ -3,6 +3,7 @@ package payments
 import (
 	"context"
 
+	"cartwright/internal/groupcommit"
 	"cartwright/internal/outbox"
 )
 
@@ -10,15 +11,19 @@ import (
 // must not stand in the way of money.
 const reasonMax = 500
 
-// open makes a payment that has not been heard of. entered.was is none if this call made it;
+// open makes payments that have not been heard of. entered.was is none if this call made it;
 // otherwise the payment is as it was found.
-func (l *ledger) open(ctx context.Context, want payment) (entered, error) {
-	return l.group.Do(ctx, entry{id: want.id, isNew: true, decide: func(p payment) (payment, *outbox.Event) {
-		if p.state == none {
-			return want, nil
-		}
-		return p, nil
-	}})
+func (l *ledger) open(ctx context.Context, wants []payment) []groupcommit.Result[entered] {
+	entries := make([]entry, len(wants))
+	for i, want := range wants {
+		entries[i] = entry{id: want.id, isNew: true, decide: func(p payment) (payment, *outbox.Event) {
+			if p.state == none {
+				return want, nil
+			}
+			return p, nil
+		}}
+	}
+	return l.group.DoAll(ctx, entries)
 }
 
 // record saves what the provider said of a payment that was last seen initiated. One that has left

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cartwright/internal/fault"
+	"cartwright/internal/hands"
 )
 
 // landingTime is how long a stopping process waits for what is in the air. What is cut off then is
@@ -22,6 +23,7 @@ type flights[T any] struct {
 	inAir  map[string]*flight[T]
 	closed bool
 	all    sync.WaitGroup
+	crew   *hands.Hands
 }
 
 type flight[T any] struct {
@@ -32,25 +34,32 @@ type flight[T any] struct {
 }
 
 func newFlights[T any]() *flights[T] {
-	return &flights[T]{inAir: map[string]*flight[T]{}}
+	return &flights[T]{inAir: map[string]*flight[T]{}, crew: hands.New()}
 }
 
 // do starts call, or joins the one that is in the air for the key, and waits for its end or for
 // the end of ctx. call gets a context that outlives ctx.
 func (f *flights[T]) do(ctx context.Context, key string, call func(context.Context) (T, error)) (T, error) {
-	var none T
 	own, err := f.board(ctx, key, call)
 	if err != nil {
+		var none T
 		return none, err
 	}
+	return own.wait(ctx)
+}
+
+// wait waits for the flight's end, or for the end of ctx.
+func (own *flight[T]) wait(ctx context.Context) (T, error) {
 	select {
 	case <-own.landed:
 		return own.value, own.err
 	case <-ctx.Done():
+		var none T
 		return none, ctx.Err()
 	}
 }
 
+// board starts call, or joins the one that is in the air for the key.
 func (f *flights[T]) board(ctx context.Context, key string, call func(context.Context) (T, error)) (*flight[T], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -63,7 +72,8 @@ func (f *flights[T]) board(ctx context.Context, key string, call func(context.Co
 	ctx, cut := context.WithCancel(context.WithoutCancel(ctx))
 	own := &flight[T]{cut: cut, landed: make(chan struct{})}
 	f.inAir[key] = own
-	f.all.Go(func() { f.fly(ctx, key, own, call) })
+	f.all.Add(1)
+	f.crew.Do(func() { f.fly(ctx, key, own, call) })
 	return own, nil
 }
 
@@ -77,6 +87,7 @@ func (f *flights[T]) fly(ctx context.Context, key string, own *flight[T], call f
 		delete(f.inAir, key)
 		f.mu.Unlock()
 		close(own.landed)
+		f.all.Done()
 	}()
 	own.value, own.err = call(ctx)
 }
@@ -90,8 +101,14 @@ func (f *flights[T]) run(ctx context.Context) error {
 	f.mu.Unlock()
 	late := time.AfterFunc(landingTime, f.cutAll)
 	defer late.Stop()
-	f.all.Wait()
+	f.land()
 	return nil
+}
+
+// land waits for everything in the air, and lets the crew go.
+func (f *flights[T]) land() {
+	f.all.Wait()
+	f.crew.End()
 }
 
 func (f *flights[T]) cutAll() {

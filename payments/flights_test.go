@@ -17,6 +17,7 @@ func TestFlightIsJoinedAndNotRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlights[int]()
+		defer f.land()
 		var calls atomic.Int32
 		var all sync.WaitGroup
 		for range 10 {
@@ -41,6 +42,7 @@ func TestFlightOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlights[int]()
+		defer f.land()
 		ctx, leave := context.WithTimeout(t.Context(), time.Second)
 		defer leave()
 		ended := false
@@ -62,6 +64,7 @@ func TestFlightOutlivesItsCaller(t *testing.T) {
 func TestPanicOnAFlightIsAnError(t *testing.T) {
 	t.Parallel()
 	f := newFlights[int]()
+	defer f.land()
 	_, err := f.do(t.Context(), "key", func(context.Context) (int, error) { panic("lost a wing") })
 	if err == nil || !strings.Contains(err.Error(), "lost a wing") {
 		t.Fatal(err)
@@ -76,6 +79,7 @@ func TestStoppingWaitsButNotForEver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlights[int]()
+		defer f.land()
 		for key, takes := range map[string]time.Duration{"short": landingTime / 2, "endless": time.Hour} {
 			go f.do(t.Context(), key, func(ctx context.Context) (int, error) { return 0, pause(ctx, takes) }) //nolint:errcheck // looked at below
 		}

@@ -15,7 +15,7 @@ import (
 
 	"cartwright/internal/failpoint"
 	"cartwright/internal/fault"
-
+	"cartwright/internal/hands"
 	"cartwright/internal/lifecycle"
 	"cartwright/internal/mutation"
 )
@@ -102,15 +102,15 @@ func (c *Consumer) serve(ctx context.Context, conn *connection) error {
 	c.ready.Store(true)
 	defer c.ready.Store(false)
 
-	hands := newHands()
+	team := hands.New()
 	work, giveUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hands.end()
+	defer team.End()
 	defer giveUp() // after a lost connection, every job in hand belongs to somebody else
 	jobs, suspects := many.deliveries, alone.deliveries
 	for {
 		select {
 		case <-ctx.Done():
-			return c.drain(hands, giveUp, many, alone)
+			return c.drain(team, giveUp, many, alone)
 		case reason := <-many.closed:
 			return ended(reason)
 		case reason := <-alone.closed:
@@ -125,7 +125,7 @@ func (c *Consumer) serve(ctx context.Context, conn *connection) error {
 				continue
 			}
 			d = many.acks.took(d)
-			hands.do(func() {
+			team.Do(func() {
 				for !c.take(work, many, d) {
 				}
 			})
@@ -135,7 +135,7 @@ func (c *Consumer) serve(ctx context.Context, conn *connection) error {
 				continue
 			}
 			d = alone.acks.took(d)
-			hands.do(func() {
+			team.Do(func() {
 				for !c.takeAlone(work, d) {
 				}
 			})
@@ -172,7 +172,7 @@ func (c *Consumer) listen(conn *connection, q Queue, prefetch int) (*ear, error)
 }
 
 // drain stops hearing, then lets the jobs in hand end, for a bounded time.
-func (c *Consumer) drain(hands *hands, giveUp context.CancelFunc, ears ...*ear) error {
+func (c *Consumer) drain(team *hands.Hands, giveUp context.CancelFunc, ears ...*ear) error {
 	c.ready.Store(false)
 	for _, e := range ears {
 		if err := e.stop(); err != nil {
@@ -181,7 +181,7 @@ func (c *Consumer) drain(hands *hands, giveUp context.CancelFunc, ears ...*ear) 
 	}
 	timer := time.AfterFunc(stopTimeout, giveUp)
 	defer timer.Stop()
-	hands.end()
+	team.End()
 	return nil
 }
 

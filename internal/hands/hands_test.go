@@ -1,4 +1,4 @@
-package messaging
+package hands
 
 import (
 	"bytes"
@@ -6,7 +6,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // goroutine names the one that calls.
 func goroutine() string {
@@ -18,23 +22,23 @@ func goroutine() string {
 // E12
 func TestHandsStayForTheNextTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, seen := newHands(), map[string]bool{}
+		h, seen := New(), map[string]bool{}
 		for range 100 {
-			h.do(func() { seen[goroutine()] = true })
+			h.Do(func() { seen[goroutine()] = true })
 			synctest.Wait()
 		}
-		if h.end(); len(seen) != 1 {
+		if h.End(); len(seen) != 1 {
 			t.Errorf("100 tasks, one after the other, took %d goroutines", len(seen))
 		}
 	})
 }
 
 func TestHandsAreAsManyAsAreNeededAndAllEnd(t *testing.T) {
-	h := newHands()
+	h := New()
 	var ended atomic.Int32
 	begun, over := make(chan struct{}), make(chan struct{})
 	for range 50 {
-		h.do(func() {
+		h.Do(func() {
 			begun <- struct{}{}
 			<-over
 			ended.Add(1)
@@ -44,8 +48,8 @@ func TestHandsAreAsManyAsAreNeededAndAllEnd(t *testing.T) {
 		<-begun
 	}
 	close(over)
-	h.end()
-	h.end()
+	h.End()
+	h.End()
 	if n := ended.Load(); n != 50 {
 		t.Errorf("%d of 50 tasks had ended", n)
 	}
