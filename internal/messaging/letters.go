@@ -18,6 +18,9 @@ const (
 	looksMax = 10
 	// letterConnect bounds the wait for a publisher.
 	letterConnect = 10 * time.Second
+	// returnLimit bounds the wait until what was given back lies there again.
+	returnLimit = time.Second
+	returnEvery = 5 * time.Millisecond
 )
 
 const (
@@ -46,6 +49,7 @@ type Letters struct {
 	channel *amqp.Channel
 	held    []Letter
 	taken   int
+	settled int // taken away
 
 	publisher *Publisher // nil until it is needed
 	end       func()     // of the publisher
@@ -175,6 +179,7 @@ func (l *Letters) settle(letter Letter) error {
 			break
 		}
 	}
+	l.settled++
 	return letter.delivery.Ack(false)
 }
 
@@ -205,10 +210,22 @@ func (l *Letters) putBack(ctx context.Context) error {
 		}
 		worn, messages = append(worn, letter), append(messages, letter.again(kept, letter.delivery.Timestamp))
 	}
-	if _, err := l.move(ctx, worn, l.queue.dead(), messages); err != nil {
+	anew, err := l.move(ctx, worn, l.queue.dead(), messages)
+	if err != nil {
 		return err // what was not stored anew goes back by itself, with the connection
 	}
-	return l.flush()
+	return l.backAgain(ctx, l.Lie-l.settled+anew)
+}
+
+// backAgain waits until so many letters lie there for the next one who looks: a quorum queue answers
+// before it has put back what it was given. It does not wait for long, since somebody may have come already.
+func (l *Letters) backAgain(ctx context.Context, want int) error {
+	for end := time.Now().Add(returnLimit); ; {
+		state, err := l.channel.QueueDeclarePassive(l.broker.Topology.queue(l.queue.dead()), true, false, false, false, nil)
+		if err != nil || state.Messages >= want || time.Now().After(end) || !lifecycle.Pause(ctx, returnEvery) {
+			return err
+		}
+	}
 }
 
 // connect makes a publisher for what is moved.
