@@ -177,7 +177,7 @@ type orderRow struct {
 func (a *Audit) compareOrders(ctx context.Context, books *Books) error {
 	rows, err := a.DB.QueryContext(ctx, a.sql("SELECT client_id, state FROM {checkouts}.orders WHERE client_id LIKE ?"), a.Run+"-c%")
 	states := make([]string, len(a.Told))
-	err = each(rows, err, func(scan func(...any) error) error {
+	err = store.Each(rows, err, func(scan func(...any) error) error {
 		var o orderRow
 		if err := scan(&o.client, &o.state); err != nil {
 			return err
@@ -280,7 +280,7 @@ func (a *Audit) compareStock(ctx context.Context, books *Books) error {
 func (a *Audit) units(ctx context.Context, query, like string) (map[string]int64, error) {
 	all := map[string]int64{}
 	rows, err := a.DB.QueryContext(ctx, a.sql(query), like)
-	return all, each(rows, err, func(scan func(...any) error) error {
+	return all, store.Each(rows, err, func(scan func(...any) error) error {
 		var product string
 		var n int64
 		if err := scan(&product, &n); err != nil {
@@ -289,18 +289,4 @@ func (a *Audit) units(ctx context.Context, query, like string) (map[string]int64
 		all[product] = n
 		return nil
 	})
-}
-
-// each calls use for every row of a query that gave this.
-func each(rows *sql.Rows, err error, use func(scan func(...any) error) error) error {
-	if err != nil {
-		return store.Classify(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := use(rows.Scan); err != nil {
-			return store.Classify(err)
-		}
-	}
-	return store.Classify(rows.Err())
 }

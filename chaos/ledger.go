@@ -93,16 +93,7 @@ func (l *ledger) readJobs(ctx context.Context, db *sql.DB) error {
 
 func each(ctx context.Context, db *sql.DB, use func(scan func(...any) error) error, query string, args ...any) error {
 	rows, err := db.QueryContext(ctx, schema.InNamespace(query, ""), args...)
-	if err != nil {
-		return store.Classify(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := use(rows.Scan); err != nil {
-			return store.Classify(err)
-		}
-	}
-	return store.Classify(rows.Err())
+	return store.Each(rows, err, use)
 }
 
 // buried takes what lies on the dead queues off them, and returns the IDs.

@@ -27,7 +27,7 @@ func (p *page) note(r row, m move) {
 		p.resumed = append(p.resumed, m.id)
 		p.history = append(p.history, happening{m.id, resumed, m.by, ""})
 	case m.to == undoing:
-		p.history = append(p.history, happening{m.id, turned, m.by, clip(r.reasonCode+": "+r.reason, reasonMax)})
+		p.history = append(p.history, happening{m.id, turned, m.by, store.Clip(r.reasonCode+": "+r.reason, reasonMax)})
 		if m.by != "" {
 			p.resumed = append(p.resumed, m.id) // nobody else may have it in hand
 		}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"cartwright/internal/failpoint"
@@ -109,7 +108,7 @@ func (o *orders) guarded(ctx context.Context, c *checkout, m move) error {
 
 // park leaves a checkout to rescue, and notes why. The longer it has taken already, the later rescue looks.
 func (o *orders) park(ctx context.Context, c *checkout, why error) error {
-	_, err := o.ends.Do(ctx, move{kind: parkMove, id: c.id, orderID: c.orderID, note: clip(why.Error(), reasonMax)})
+	_, err := o.ends.Do(ctx, move{kind: parkMove, id: c.id, orderID: c.orderID, note: store.Clip(why.Error(), reasonMax)})
 	return err
 }
 
@@ -217,7 +216,7 @@ func decide(rows map[string]row, batch []move, hopes []bool) ([]groupcommit.Resu
 func (r row) after(m move) row {
 	r.state = m.to
 	if m.reason != nil {
-		r.reasonCode, r.reason = m.reason.Code, clip(m.reason.Message, reasonMax)
+		r.reasonCode, r.reason = m.reason.Code, store.Clip(m.reason.Message, reasonMax)
 	}
 	if m.total != (money.Amount{}) {
 		r.total = m.total
@@ -226,13 +225,6 @@ func (r row) after(m move) row {
 }
 
 const reasonMax = 500 // characters, the column's width
-
-func clip(s string, most int) string {
-	if runes := []rune(strings.ToValidUTF8(s, "?")); len(runes) > most {
-		return string(runes[:most])
-	}
-	return s
-}
 
 // lockRows locks the rows that a batch is about, in the order of their IDs, except those of moves
 // that hope.

@@ -5,6 +5,7 @@ import (
 
 	"cartwright/internal/groupcommit"
 	"cartwright/internal/outbox"
+	"cartwright/internal/store"
 )
 
 // reasonMax is the room for a reason in the books. What is longer is cut: the length of a sentence
@@ -38,7 +39,7 @@ func (l *ledger) record(ctx context.Context, seen payment, out Outcome) (entered
 		if p.state != initiated {
 			return p, nil
 		}
-		p.providerRef, p.reasonCode, p.reason = out.Ref, out.Code, cut(out.Reason)
+		p.providerRef, p.reasonCode, p.reason = out.Ref, out.Code, store.Clip(out.Reason, reasonMax)
 		switch out.Status {
 		case Charged:
 			p.state = charged
@@ -60,9 +61,9 @@ func (l *ledger) turnBack(ctx context.Context, id, provider, reason string) (ent
 	return l.group.Do(ctx, entry{id: id, decide: func(p payment) (payment, *outbox.Event) {
 		switch p.state {
 		case none:
-			p = payment{id: id, provider: provider, state: cancelled, reason: cut(reason)}
+			p = payment{id: id, provider: provider, state: cancelled, reason: store.Clip(reason, reasonMax)}
 		case initiated, charged:
-			p.state, p.reason = cancelling, cut(reason)
+			p.state, p.reason = cancelling, store.Clip(reason, reasonMax)
 		}
 		return p, nil
 	}})
@@ -102,10 +103,4 @@ func givenBack(p payment) *outbox.Event {
 		Currency  string `json:"currency"`
 		Reason    string `json:"reason"`
 	}{p.orderID, p.id, p.amount.Minor, p.amount.Currency, p.reason}}
-}
-
-// cut shortens a sentence to what the books have room for, in characters.
-func cut(sentence string) string {
-	runes := []rune(sentence)
-	return string(runes[:min(len(runes), reasonMax)])
 }

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"cartwright/bench"
 	"cartwright/internal/ids"
 	"cartwright/internal/messaging"
-	"cartwright/internal/testenv"
 	"cartwright/jobs"
 	schema "cartwright/sql"
 	"cartwright/verify"
@@ -193,15 +193,10 @@ func (f *fleet) judgeShopper(c failCase, b *shopper, orders []bought, told *told
 // quiet waits until every checkout has ended, no event waits and no job is left anywhere.
 func (f *fleet) quiet(w *wire) {
 	f.t.Helper()
-	query := schema.InNamespace(`
-		SELECT EXISTS(SELECT 1 FROM {checkouts}.orders WHERE due_at IS NOT NULL)
-		    OR EXISTS(SELECT 1 FROM {checkouts}.outbox) OR EXISTS(SELECT 1 FROM {inventory}.outbox) OR EXISTS(SELECT 1 FROM {payments}.outbox)
-		    OR EXISTS(SELECT 1 FROM {carts}.outbox) OR EXISTS(SELECT 1 FROM {catalogue}.outbox)`, f.namespace)
-	db := f.database(schema.Checkouts)
-	testenv.Eventually(f.t, quietLimit, "the shop is quiet", func() bool {
-		var busy bool
-		return db.QueryRow(query).Scan(&busy) == nil && !busy
-	})
+	shop := bench.Audit{DB: f.database(schema.Checkouts), Namespace: f.namespace, Patience: quietLimit}
+	if err := shop.Quiet(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
 	for service := range runs {
 		for i := range f.replicas[service] {
 			f.awaitReady(service, i)

@@ -91,10 +91,7 @@ func readShelves(ctx context.Context, conn *sql.Conn, namespace string) ([]*shel
 		}},
 	} {
 		rows, err := conn.QueryContext(ctx, schema.InNamespace(part.query, namespace))
-		if err != nil {
-			return nil, store.Classify(err)
-		}
-		if err := each(rows, part.dest, part.use); err != nil {
+		if err := each(rows, err, part.dest, part.use); err != nil {
 			return nil, err
 		}
 	}
@@ -102,15 +99,11 @@ func readShelves(ctx context.Context, conn *sql.Conn, namespace string) ([]*shel
 }
 
 // each scans all rows into dest, one after the other, and closes them.
-func each(rows *sql.Rows, dest []any, use func() error) error {
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return store.Classify(err)
-		}
-		if err := use(); err != nil {
+func each(rows *sql.Rows, err error, dest []any, use func() error) error {
+	return store.Each(rows, err, func(scan func(...any) error) error {
+		if err := scan(dest...); err != nil {
 			return err
 		}
-	}
-	return store.Classify(rows.Err())
+		return use()
+	})
 }

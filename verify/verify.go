@@ -148,11 +148,8 @@ func (a *audit) shelves(ctx context.Context) error {
 // ask adds the rows that a check's query gives.
 func (a *audit) ask(ctx context.Context, check int) error {
 	rows, err := a.conn.QueryContext(ctx, schema.InNamespace(checks[check].query, a.namespace))
-	if err != nil {
-		return store.Classify(err)
-	}
 	var row string
-	return each(rows, []any{&row}, func() error {
+	return each(rows, err, []any{&row}, func() error {
 		a.add(check, row)
 		return nil
 	})

@@ -86,9 +86,6 @@ func (p *page) cell(row, column int) string {
 
 // readPage reads what a query gave, which is about as much as the page before.
 func (t table) readPage(rows *sql.Rows, err error, before page) page {
-	if err != nil {
-		return page{err: store.Classify(err)}
-	}
 	p := page{width: len(t.columns), ends: make([]int32, 0, len(before.ends)+before.width)}
 	var text strings.Builder
 	text.Grow(len(before.text) + len(before.text)/8)
@@ -97,7 +94,7 @@ func (t table) readPage(rows *sql.Rows, err error, before page) page {
 	for i := range cells {
 		dest[i] = &cells[i]
 	}
-	p.err = each(rows, dest, func() error {
+	p.err = each(rows, err, dest, func() error {
 		for _, c := range cells {
 			text.Write(c)
 			p.ends = append(p.ends, int32(text.Len()))

@@ -5,7 +5,6 @@ package interventions
 import (
 	"context"
 	"database/sql"
-	"strings"
 	"time"
 
 	"cartwright/internal/pauses"
@@ -44,7 +43,7 @@ func Record(ctx context.Context, db *sql.DB, by string, deeds ...Intervention) e
 	}
 	var args []any
 	for _, d := range deeds {
-		args = append(args, d.Queue, string(d.Deed), clip(d.MessageID, idMax), clip(d.Kind, idMax), clip(d.Reason, reasonMax), by)
+		args = append(args, d.Queue, string(d.Deed), store.Clip(d.MessageID, idMax), store.Clip(d.Kind, idMax), store.Clip(d.Reason, reasonMax), by)
 	}
 	if len(args) == 0 {
 		return nil
@@ -54,12 +53,6 @@ func Record(ctx context.Context, db *sql.DB, by string, deeds ...Intervention) e
 			INSERT INTO interventions (queue, deed, message_id, kind, reason, done_by, done_at)
 			VALUES `+store.Tuples(len(deeds), "(?, ?, ?, ?, ?, ?, NOW(6))"), args...)
 	})
-}
-
-// clip makes text of others fit a column.
-func clip(s string, most int) string {
-	runes := []rune(strings.ToValidUTF8(s, "?"))
-	return string(runes[:min(len(runes), most)])
 }
 
 // Newest reads the last deeds of a database, the newest first, limit at most.

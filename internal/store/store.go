@@ -172,3 +172,23 @@ func Args[T any](values []T) []any {
 
 // In writes the placeholders of an IN list: In(3) is "(?, ?, ?)". n must be at least 1.
 func In(n int) string { return "(" + Tuples(n, "?") + ")" }
+
+// Each hands every row of what a query gave to use, with the means to scan it, and closes them.
+func Each(rows *sql.Rows, err error, use func(scan func(dest ...any) error) error) error {
+	if err != nil {
+		return Classify(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := use(rows.Scan); err != nil {
+			return Classify(err)
+		}
+	}
+	return Classify(rows.Err())
+}
+
+// Clip makes text of others fit a column of so many characters: valid UTF-8, and no longer.
+func Clip(text string, most int) string {
+	runes := []rune(strings.ToValidUTF8(text, "?"))
+	return string(runes[:min(len(runes), most)])
+}
